@@ -1,0 +1,6 @@
+"""`python -m offdiag` is the command `offdiag`."""
+
+from offdiag.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Formulas that read a representation or a head: pure functions, no loop."""

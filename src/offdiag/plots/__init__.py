@@ -1,0 +1,1 @@
+"""Results to charts; computes nothing."""

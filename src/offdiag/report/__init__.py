@@ -1,0 +1,1 @@
+"""Results and charts as one self-contained page."""

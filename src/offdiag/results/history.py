@@ -1,0 +1,179 @@
+"""The record of one training run: readings over time, head matrices, evaluation.
+
+A run directory holds
+    config.json       settings, versions and machine
+    metrics.jsonl     one row per reading, appended as training goes
+    head.npz          the head's matrix at the start, at its peak and at the end
+    evaluation.json   what the frozen features are worth, once training is over
+    checkpoint.pt     all that training needs to go on
+and `RunRecord.load` reads all but the last.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from offdiag._checks import RunError
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+HEAD_FILE = "head.npz"
+EVALUATION_FILE = "evaluation.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readings:
+    """Readings of one part's output on the probe images; formulas in `diagnostics.spectrum`.
+
+    `spectrum` holds the eigenvalues of the centred covariance, each as a share of
+    their sum, descending, at most the first 256.
+    """
+
+    effective_rank: float
+    rankme: float
+    std: float
+    top_share: float
+    spectrum: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadReadings:
+    """Readings of a head that is one matrix; formulas in `diagnostics.weights`."""
+
+    off_diagonal_norm: float
+    asymmetry: float
+    identity_distance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One reading of a run. `loss` is the mean over the steps since the row before.
+
+    `dims` are the widths of features, projection and prediction; `knn` maps
+    features and projection to an accuracy in [0, 1], and is None without labels.
+    `seconds` is wall time spent training, pauses between resumed pieces left out.
+    """
+
+    step: int
+    epoch: float
+    seconds: float
+    loss: float
+    learning_rate: float
+    head_learning_rate: float
+    images_per_second: float
+    features: Readings
+    projection: Readings
+    prediction: Readings
+    head: HeadReadings | None
+    knn: Mapping[str, float] | None
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> "Row":
+        parts = {
+            name: Readings(**{**row[name], "spectrum": tuple(row[name]["spectrum"])})
+            for name in ("features", "projection", "prediction")
+        }
+        head = None if row["head"] is None else HeadReadings(**row["head"])
+        return cls(**{**row, **parts, "head": head})
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadMatrices:
+    """The head's matrix at three moments, with the epoch of each.
+
+    `peak` is the reading with the largest off-diagonal norm.
+    """
+
+    start: Float[np.ndarray, "dim dim"]
+    peak: Float[np.ndarray, "dim dim"]
+    end: Float[np.ndarray, "dim dim"]
+    peak_epoch: float
+    end_epoch: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """All that can be told about one run without loading its weights.
+
+    `evaluation` is {"knn": {"features", "projection"}, "linear": {...}, "settings"}
+    with accuracies in [0, 1]; None while training goes on or without labels.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    circumstances: Mapping[str, Any]
+    history: tuple[Row, ...]
+    head: HeadMatrices | None
+    evaluation: Mapping[str, Any] | None
+
+    @classmethod
+    def load(cls, directory: Path, *, name: str | None = None) -> "RunRecord":
+        """Read a run directory, finished or not; RunError says what is missing."""
+        described = read_config(directory)
+        history = read_history(directory / METRICS_FILE)
+        if not history:
+            raise RunError(
+                f"{directory} has no readings yet: train for at least one epoch, or resume it."
+            )
+        evaluation = directory / EVALUATION_FILE
+        return cls(
+            name=name or directory.name,
+            config=described["config"],
+            circumstances=described["circumstances"],
+            history=history,
+            head=read_head(directory / HEAD_FILE),
+            evaluation=json.loads(evaluation.read_text()) if evaluation.exists() else None,
+        )
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The settings and circumstances a run was started with."""
+    path = directory / CONFIG_FILE
+    try:
+        described = json.loads(path.read_text())
+        return {"config": described["config"], "circumstances": described["circumstances"]}
+    except FileNotFoundError:
+        raise RunError(
+            f"{directory} is not a run directory: it has no {CONFIG_FILE}. "
+            "Give a directory written by `offdiag train`."
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is not a configuration written by offdiag ({error}): start the run anew."
+        ) from None
+
+
+def read_history(path: Path) -> tuple[Row, ...]:
+    """The rows of a metrics file; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return ()
+    lines = path.read_text().split("\n")  # what follows the last newline was cut short
+    try:
+        return tuple(Row.from_dict(json.loads(line)) for line in lines[:-1] if line)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is not a metrics file written by offdiag ({error}): "
+            "restore it, or start the run anew."
+        ) from None
+
+
+def read_head(path: Path) -> HeadMatrices | None:
+    """The head matrices of a run, or None if its head is not a single matrix."""
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return HeadMatrices(
+            start=arrays["start"],
+            peak=arrays["peak"],
+            end=arrays["end"],
+            peak_epoch=float(arrays["peak_epoch"]),
+            end_epoch=float(arrays["end_epoch"]),
+        )

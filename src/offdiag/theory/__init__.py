@@ -1,0 +1,1 @@
+"""The theory lab: exact population dynamics of the two-neuron theorem and its relatives."""
