@@ -1,8 +1,11 @@
 """Every test runs with the shape and type checker on."""
 
+import beartype
 from jaxtyping import install_import_hook
 
-install_import_hook("offdiag", "beartype.beartype")
+# An int is a float here, as it is to the static checker; the hook takes the checker by name.
+beartype.tower = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+install_import_hook("offdiag", "beartype.tower")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
