@@ -10,6 +10,9 @@ install_import_hook("offdiag", "beartype.tower")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+# Test nets are tiny: a second thread costs more in waiting than it computes.
+torch.set_num_threads(1)
+
 
 @pytest.fixture
 def generator() -> torch.Generator:

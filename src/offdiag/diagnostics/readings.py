@@ -12,7 +12,7 @@ def read_embeddings(embeddings: Embeddings) -> Readings:
     """All readings of one part's output; one eigendecomposition serves those that need it."""
     shares = spectral.spectrum(spectral.covariance(embeddings))
     return Readings(
-        effective_rank=spectral.entropy_rank(shares).item(),
+        effective_rank=spectral.effective_rank_of_shares(shares).item(),
         rankme=spectral.rankme(embeddings).item(),
         std=spectral.normalised_std(embeddings).item(),
         top_share=shares[0].item(),

@@ -25,21 +25,26 @@ def spectrum(covariance: Covariance) -> Eigenvalues:
     return eigenvalues / eigenvalues.sum()
 
 
-def entropy_rank(shares: Float[Tensor, " dim"]) -> Scalar:
-    """Exponential of the entropy of shares that sum to 1, in [1, dim]: how many of them count."""
-    return torch.special.entr(shares).sum().exp()
-
-
 def effective_rank(covariance: Covariance) -> Scalar:
-    """Exponential of the entropy of the normalised eigenvalues, in [1, dim].
+    """Exponential of the entropy of the normalised singular values, in [1, dim].
 
     1: every embedding on one line (dimensional collapse); dim: a flat spectrum.
-    Unchanged by rescaling and rotation. A zero covariance gives nan. This is the
-    effective rank of Roy & Vetterli 2007 of the covariance matrix; that of the
-    data matrix, whose singular values are square roots of these eigenvalues, is
-    larger (see `rankme`).
+    Unchanged by rescaling, rotation and shift. A zero covariance gives nan. This is
+    the effective rank of Roy & Vetterli 2007 of the centred embeddings, whose
+    singular values are the square roots of the covariance's eigenvalues. (With the
+    eigenvalues themselves in their place the same formula gives smaller numbers;
+    papers use both, so compare with care.)
     """
-    return entropy_rank(spectrum(covariance))
+    return effective_rank_of_shares(spectrum(covariance))
+
+
+def effective_rank_of_shares(shares: Eigenvalues) -> Scalar:
+    """`effective_rank` from a `spectrum` that is at hand already."""
+    return _entropy_rank(shares.sqrt())
+
+
+def _entropy_rank(weights: Float[Tensor, " dim"]) -> Scalar:
+    return torch.special.entr(weights / weights.sum()).sum().exp()
 
 
 def rankme(embeddings: Embeddings, *, epsilon: float = 1e-7) -> Scalar:
@@ -52,7 +57,7 @@ def rankme(embeddings: Embeddings, *, epsilon: float = 1e-7) -> Scalar:
     z = embeddings.double()
     gram = z.T @ z if z.shape[0] >= z.shape[1] else z @ z.T
     singular = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
-    return entropy_rank(singular / singular.sum() + epsilon)
+    return torch.special.entr(singular / singular.sum() + epsilon).sum().exp()
 
 
 def normalised_std(embeddings: Embeddings) -> Scalar:
