@@ -12,6 +12,7 @@ def read_embeddings(embeddings: Embeddings) -> Readings:
     """All readings of one part's output; one eigendecomposition serves those that need it."""
     shares = spectral.spectrum(spectral.covariance(embeddings))
     return Readings(
+        dim=embeddings.shape[1],
         effective_rank=spectral.effective_rank_of_shares(shares).item(),
         rankme=spectral.rankme(embeddings).item(),
         std=spectral.normalised_std(embeddings).item(),

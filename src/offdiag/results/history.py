@@ -35,9 +35,10 @@ class Readings:
     """Readings of one part's output on the probe images; formulas in `diagnostics.spectrum`.
 
     `spectrum` holds the eigenvalues of the centred covariance, each as a share of
-    their sum, descending, at most the first 256.
+    their sum, descending, at most the first 256; `dim` is the output's width.
     """
 
+    dim: int
     effective_rank: float
     rankme: float
     std: float
@@ -58,8 +59,8 @@ class HeadReadings:
 class Row:
     """One reading of a run. `loss` is the mean over the steps since the row before.
 
-    `dims` are the widths of features, projection and prediction; `knn` maps
-    features and projection to an accuracy in [0, 1], and is None without labels.
+    `knn` maps features and projection to an accuracy in [0, 1], and is None without
+    labels; `head` is None for a head that is not one matrix.
     `seconds` is wall time spent training, pauses between resumed pieces left out.
     """
 
@@ -82,10 +83,9 @@ class Row:
         parts: dict[str, Any] = {}
         for name in ("features", "projection", "prediction"):
             numbers = {key: v for key, v in row[name].items() if key != "spectrum"}
-            parts[name] = Readings(
-                **{key: _number(v) for key, v in numbers.items()},
-                spectrum=tuple(_number(v) for v in row[name]["spectrum"]),
-            )
+            known: dict[str, Any] = {key: _number(v) for key, v in numbers.items()}
+            known["spectrum"] = tuple(_number(v) for v in row[name]["spectrum"])
+            parts[name] = Readings(**known)
         if row["head"] is not None:
             parts["head"] = HeadReadings(**{k: _number(v) for k, v in row["head"].items()})
         return cls(**{**row, **parts})
