@@ -4,12 +4,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.live import Live
 from rich.table import Table
 
 from offdiag.cli.progress import console, reading
 from offdiag.recipes.demo import DEMO_HEADS, run_demo
 from offdiag.report.page import write_report
-from offdiag.results.history import RunRecord
+from offdiag.results.history import METRICS_FILE, RunRecord, read_history
 
 EPOCHS = 100
 
@@ -24,29 +25,36 @@ class Demo:
 
     def run(self) -> None:
         start = time.perf_counter()
-        console.print(f"training {', '.join(DEMO_HEADS)} on the digits, about a minute or two ...")
-        records = run_demo(self.out, seed=self.seed, epochs=EPOCHS, on_finished=_say)
+        console.print(f"training {', '.join(DEMO_HEADS)} on the digits: a minute or two")
+        if console.is_terminal:
+            with Live(get_renderable=self._standing, console=console, refresh_per_second=2):
+                records = run_demo(self.out, seed=self.seed, epochs=EPOCHS)
+        else:
+            records = run_demo(self.out, seed=self.seed, epochs=EPOCHS, on_finished=_say)
         page = self.out / "report.html"
         write_report(records, page, title="The prediction head on the digits")
-        console.print(_table(records))
-        console.print(f"wrote {page} and {self.out / 'summary.json'}", soft_wrap=True)
+        for name in (page, self.out / "summary.json"):
+            console.print(f"wrote {name}", soft_wrap=True)
         console.print(f"took {time.perf_counter() - start:.0f} s")
+
+    def _standing(self) -> Table:
+        """Where each run stands, from what it has written so far."""
+        table = Table("head", "epoch", "loss", "effective rank", "kNN", title="projection")
+        for head in DEMO_HEADS:
+            history = read_history(self.out / head / METRICS_FILE)
+            if not history:
+                table.add_row(head, "waits", "", "", "")
+                continue
+            last = history[-1]
+            table.add_row(
+                head,
+                f"{last.epoch:.0f} of {EPOCHS}",
+                f"{last.loss:.4f}",
+                f"{last.projection.effective_rank:.1f} of {last.projection.dim}",
+                f"{last.knn['projection']:.3f}" if last.knn else "",
+            )
+        return table
 
 
 def _say(record: RunRecord) -> None:
-    console.print(f"{record.name}: {reading(record.history[-1])}")
-
-
-def _table(records: list[RunRecord]) -> Table:
-    table = Table("head", "loss", "effective rank", "kNN", "linear probe", title="projection")
-    for record in records:
-        last, evaluation = record.history[-1], record.evaluation
-        assert evaluation is not None  # the digits have labels
-        table.add_row(
-            record.name,
-            f"{last.loss:.4f}",
-            f"{last.projection.effective_rank:.1f} of {last.projection.dim}",
-            f"{evaluation['knn']['projection']:.3f}",
-            f"{evaluation['linear']['projection']:.3f}",
-        )
-    return table
+    console.print(f"{record.name}: {reading(record.history[-1])}", soft_wrap=True)

@@ -106,7 +106,7 @@ def _evidence(readings: Readings, width: int) -> tuple[str, ...]:
             ),
             (
                 readings.top_share,
-                f"largest eigenvalue {100 * readings.top_share:.0f}\u00a0% of the variance",
+                f"largest eigenvalue {100 * readings.top_share:.3g}\u00a0% of the variance",
             ),
         )
         if math.isfinite(value)

@@ -129,8 +129,8 @@ def fit(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     last_checkpoint = before = time.perf_counter()
 
+    method.train()
     for batch in loader.batches(first_step=progress.step, last_step=steps):
-        method.train()
         schedule.apply(optimizer, progress.step)
         output = network(
             batch.view_a.contiguous(memory_format=layout),
