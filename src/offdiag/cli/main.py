@@ -2,42 +2,64 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from functools import reduce
+from importlib import import_module
+from operator import or_
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import tyro
 from tyro.conf import subcommand
 
 from offdiag._checks import OffdiagError
-from offdiag.cli.demo import Demo
-from offdiag.cli.frozen import Embed, Evaluate
-from offdiag.cli.report import Report
-from offdiag.cli.train import Train
 
-Command = (
-    Annotated[Demo, subcommand("demo")]
-    | Annotated[Train, subcommand("train")]
-    | Annotated[Evaluate, subcommand("evaluate")]
-    | Annotated[Embed, subcommand("embed")]
-    | Annotated[Report, subcommand("report")]
-)
+COMMANDS = {
+    "demo": "offdiag.cli.demo:Demo",
+    "train": "offdiag.cli.train:Train",
+    "evaluate": "offdiag.cli.frozen:Evaluate",
+    "embed": "offdiag.cli.frozen:Embed",
+    "report": "offdiag.cli.report:Report",
+}
+"""Where each command lives; only the one that is asked for is loaded."""
 
 FAILED = 2
 INTERRUPTED = 130
 
 
+@runtime_checkable
+class Command(Protocol):
+    """What a parsed command can do."""
+
+    def run(self) -> None: ...
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `offdiag`; exits 0 on success, 2 on a sentence, 130 on Ctrl-C."""
     try:
-        command: Command = tyro.cli(
-            Command,
-            prog="offdiag",
-            description="Non-contrastive self-supervised learning: train it, watch it, explain it.",
-            args=arguments,
-        )
-        command.run()
+        parse(sys.argv[1:] if arguments is None else arguments).run()
     except OffdiagError as error:
         print(f"offdiag: {error}", file=sys.stderr)
         sys.exit(FAILED)
     except KeyboardInterrupt:
         print("offdiag: interrupted; a run can be continued with --resume.", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def parse(words: Sequence[str]) -> Command:
+    """The command that the words spell; help and misspellings end here, as the parser does it."""
+    named = words[0] if words else ""
+    if named in COMMANDS:
+        command: Command = tyro.cli(_load(named), prog=f"offdiag {named}", args=words[1:])
+        return command
+    every: Any = reduce(or_, (Annotated[_load(name), subcommand(name)] for name in COMMANDS))
+    command = tyro.cli(
+        every,
+        prog="offdiag",
+        description="Non-contrastive self-supervised learning: train it, watch it, explain it.",
+        args=words,
+    )
+    return command
+
+
+def _load(name: str) -> Any:
+    module, _, member = COMMANDS[name].partition(":")
+    return getattr(import_module(module), member)
