@@ -36,10 +36,16 @@ def extract(
     """
     training = method.training
     method.eval()
-    embedded = [
-        method.embed(normalisation(images)) for images, _ in in_order(source, batch_size=batch_size)
-    ]
+    embedded, labels = [], []
+    for images, classes in in_order(source, batch_size=batch_size):
+        embedded.append(method.embed(normalisation(images)))
+        if classes is not None:
+            labels.append(classes)
     method.train(training)
     features, projection, prediction = (torch.cat(parts) for parts in zip(*embedded, strict=True))
-    labels = None if source.labels is None else source.labels.to(features.device)
-    return Features(features=features, projection=projection, prediction=prediction, labels=labels)
+    return Features(
+        features=features,
+        projection=projection,
+        prediction=prediction,
+        labels=torch.cat(labels) if labels else None,
+    )

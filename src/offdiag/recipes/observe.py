@@ -98,9 +98,10 @@ def _sample(source: Source | None, most: int) -> Dataset:
     assert source is not None
     rows = torch.linspace(0, len(source) - 1, min(most, len(source))).round().long()
     pieces = list(in_order(source.subset(rows)))
+    labels = [classes for _, classes in pieces if classes is not None]
     return Dataset(
         images=torch.cat([images for images, _ in pieces]),
-        labels=None if source.labels is None else source.labels[rows.to(source.labels.device)],
+        labels=torch.cat(labels) if labels else None,
         classes=source.classes,
         name=source.name,
     )

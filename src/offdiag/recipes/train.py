@@ -249,6 +249,7 @@ class _Run:
                     "images": len(source),
                     "image_shape": source.image_shape,
                     "classes": len(source.classes),
+                    "skipped": list(source.skipped),
                     "test_images": 0 if test is None else len(test),
                 },
                 "method": type(self.method).__name__,
