@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from offdiag.recipes.circumstances import circumstances
-from offdiag.recipes.demo import DEMO_HEADS, run_demo, summary
+from offdiag.recipes.demo import DEMO_HEADS, demo, summary
 
 READINGS = {
     "loss": lambda run: run["loss"],
@@ -38,7 +38,7 @@ def main() -> None:
     by_head: dict[str, list[dict]] = {head: [] for head in DEMO_HEADS}
     for seed in range(options.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            for run in summary(run_demo(Path(folder) / "demo", seed=seed))["runs"]:
+            for run in summary(demo(Path(folder) / "demo", seed=seed))["runs"]:
                 by_head[run["head"]].append(run)
 
     for name, read in READINGS.items():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from offdiag.methods.byol import BYOL
     from offdiag.methods.simsiam import SimSiam
     from offdiag.recipes.config import RunConfig
-    from offdiag.recipes.demo import run_demo
+    from offdiag.recipes.demo import demo
     from offdiag.recipes.frozen import FrozenRun
     from offdiag.recipes.train import resume, train
     from offdiag.report.page import write_report
@@ -42,12 +42,12 @@ __all__ = [
     "TrainingError",
     "alignment_loss",
     "batch_normalise",
+    "demo",
     "head_matrix",
     "l2_normalise",
     "projector",
     "resnet",
     "resume",
-    "run_demo",
     "small_conv",
     "train",
     "write_report",
@@ -72,12 +72,12 @@ _HOMES = {
     "TrainingError": "offdiag._checks",
     "alignment_loss": "offdiag.losses",
     "batch_normalise": "offdiag.losses",
+    "demo": "offdiag.recipes.demo",
     "head_matrix": "offdiag.heads",
     "l2_normalise": "offdiag.losses",
     "projector": "offdiag.encoders",
     "resnet": "offdiag.encoders",
     "resume": "offdiag.recipes.train",
-    "run_demo": "offdiag.recipes.demo",
     "small_conv": "offdiag.encoders",
     "train": "offdiag.recipes.train",
     "write_report": "offdiag.report.page",

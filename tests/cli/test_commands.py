@@ -158,3 +158,12 @@ def test_the_module_runs_as_a_command():
         [sys.executable, "-m", "offdiag", "--help"], capture_output=True, text=True, check=True
     )
     assert "demo" in done.stdout
+
+
+def test_embedding_images_of_another_shape_is_refused(run, pictures, tmp_path, capsys):
+    other = ["--data", f"folder:{pictures}", "--out", tmp_path / "z.npz"]
+    said = refused(["embed", run, *other], capsys)
+    assert "1 channel and 8 x 8 pixels" in said and "3 channels and 16 x 16 pixels" in said
+    main([str(w) for w in ("embed", run, *other, "--image-size", 8, "--channels", "gray")])
+    with np.load(tmp_path / "z.npz", allow_pickle=False) as arrays:
+        assert arrays["features"].shape == (40, 128)

@@ -13,6 +13,7 @@ from offdiag.encoders import Encoder, projector
 from offdiag.heads import HEADS, IdentityInitHead
 from offdiag.methods.simsiam import SimSiam
 from offdiag.recipes.config import METHODS, RunConfig
+from offdiag.recipes.frozen import FrozenRun
 from offdiag.recipes.train import Watcher, resume, train
 from offdiag.results.history import METRICS_FILE, RunRecord
 from offdiag.training.checkpoint import CHECKPOINT_FILE, load_checkpoint
@@ -239,3 +240,7 @@ def test_any_module_of_ones_own_trains_and_resumes(tmp_path):
         resume(tmp_path / "cut")
     resume(tmp_path / "cut", method=own_method())
     assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+    with pytest.raises(RunError, match="give the method that was trained"):
+        FrozenRun(tmp_path / "whole")
+    frozen = FrozenRun(tmp_path / "whole", method=own_method())
+    assert frozen.evaluate()["linear"] == RunRecord.load(tmp_path / "whole").evaluation["linear"]

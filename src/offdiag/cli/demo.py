@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 
 from offdiag.cli.progress import console, reading
-from offdiag.recipes.demo import DEMO_HEADS, run_demo
+from offdiag.recipes.demo import DEMO_HEADS, demo
 from offdiag.report.page import write_report
 from offdiag.results.history import METRICS_FILE, RunRecord, read_history
 
@@ -28,9 +28,9 @@ class Demo:
         console.print(f"training {', '.join(DEMO_HEADS)} on the digits: a minute or two")
         if console.is_terminal:
             with Live(get_renderable=self._standing, console=console, refresh_per_second=2):
-                records = run_demo(self.out, seed=self.seed, epochs=EPOCHS)
+                records = demo(self.out, seed=self.seed, epochs=EPOCHS)
         else:
-            records = run_demo(self.out, seed=self.seed, epochs=EPOCHS, on_finished=_say)
+            records = demo(self.out, seed=self.seed, epochs=EPOCHS, on_finished=_say)
         page = self.out / "report.html"
         write_report(records, page, title="The prediction head on the digits")
         for name in (page, self.out / "summary.json"):

@@ -22,7 +22,7 @@ def demo_config(head: str, *, seed: int, epochs: int = 100) -> RunConfig:
     return RunConfig(data="digits", head=head, seed=seed, epochs=epochs, device="cpu")
 
 
-def run_demo(
+def demo(
     out: Path,
     *,
     seed: int = 0,

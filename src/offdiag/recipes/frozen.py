@@ -21,7 +21,10 @@ from offdiag.training.checkpoint import load_checkpoint
 class FrozenRun:
     """A run's network at its last checkpoint, in evaluation mode, with what it needs to see."""
 
-    def __init__(self, directory: Path, *, device: str = "auto") -> None:
+    def __init__(
+        self, directory: Path, *, method: AbstractMethod | None = None, device: str = "auto"
+    ) -> None:
+        """Read `directory`; a run of your own `method` needs it again, built in the same way."""
         self.device = pick_device(device)
         state = load_checkpoint(directory, device=self.device)
         try:
@@ -29,14 +32,14 @@ class FrozenRun:
             self.image_shape: tuple[int, int, int] = tuple(state["image_shape"])
             self.normalisation = Normalisation(**state["normalisation"])
             self.step: int = state["progress"]["step"]
-            self.method: AbstractMethod = build_method(
-                self.config, image_channels=self.image_shape[0]
-            ).to(self.device)
+            if method is None:
+                method = build_method(self.config, image_channels=self.image_shape[0])
+            self.method = method.to(self.device)
             self.method.load_state_dict(state["method"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise RunError(
-                f"the checkpoint in {directory} does not fit its own configuration "
-                f"({str(error).splitlines()[0]}): restore it or train anew."
+                f"the checkpoint in {directory} does not fit the method "
+                f"({str(error).splitlines()[0]}): restore it, or give the method that was trained."
             ) from error
         self.method.eval()
 
@@ -60,10 +63,10 @@ class FrozenRun:
         """
         splits = load_splits(data).to(self.device)
         parts = [splits.pretrain] if splits.test is None else [splits.pretrain, splits.test]
-        if parts[0].image_shape[0] != self.image_shape[0]:
+        if parts[0].image_shape != self.image_shape:
             raise DataError(
-                f"the run was trained on images of {self.image_shape[0]} channel(s), "
-                f"{data.data} has {parts[0].image_shape[0]}: give --channels rgb or gray."
+                f"the run was trained on images of {_told(self.image_shape)}, {data.data} has "
+                f"{_told(parts[0].image_shape)}: give an image size, and channels rgb or gray."
             )
         pieces = [extract(self.method, part, normalisation=self.normalisation) for part in parts]
         arrays = {
@@ -81,3 +84,8 @@ class FrozenRun:
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         write_whole(out, buffer.getvalue())
         return len(arrays["split"])
+
+
+def _told(shape: tuple[int, int, int]) -> str:
+    channels, height, width = shape
+    return f"{channels} channel{'s' if channels > 1 else ''} and {height} x {width} pixels"
