@@ -2,6 +2,8 @@
 
 from jaxtyping import install_import_hook
 
+from offdiag.theory import kernels as _kernels  # noqa: F401  before the hook: Numba needs them bare
+
 install_import_hook("offdiag", "beartype.beartype")
 
 import pytest  # noqa: E402
