@@ -13,7 +13,7 @@ from offdiag.theory.state import covariance, pack, starts, unpack
 def by_lsoda(problem, start, times, *, method="LSODA"):
     """The same flow by SciPy, at the given times: the slow reference."""
     k, y = problem.constants(), pack(problem, start)
-    work = kernels.workspace(k, y)
+    work = kernels.workspace(k)
 
     def velocity(_, state):
         out = np.empty_like(state)
@@ -62,9 +62,8 @@ def test_method_is_of_fifth_order():
     z = np.append(y, 3.0)
     n = z.size
     matrix, J, U = np.empty((n, n)), np.empty((n, n)), np.empty((8, n))
-    pivots, by_z, work = np.empty(n, np.int64), np.empty(n), kernels.workspace(k, y)
-    step, image = np.empty(n - 1, complex), np.empty(n - 1, complex)
-    wide = kernels.workspace(k, step)
+    pivots, by_z, work = np.empty(n, np.int64), np.empty(n), kernels.workspace(k)
+    inner, wide = np.empty((n - 1, n - 1)), kernels.wide_workspace(k)
     # A pace that sees only the time makes equal steps in log(t + t_0).
     pace, chosen = np.array([1.0, 0.0, 0.0, 1.0, 1.0, 0.0]), np.zeros(2, np.int64)
 
@@ -74,7 +73,7 @@ def test_method_is_of_fifth_order():
             pace[5] = now[-1]
             kernels.velocity(k, now[:-1], v[:-1], work)
             v[-1] = np.exp(-now[-1])
-            kernels.jacobian(k, now, v, J, pace, chosen, by_z, step, image, wide)
+            kernels.jacobian(k, now, v, J, inner, pace, chosen, by_z, work, wide)
             kernels.rosenbrock_step(
                 k, now, v, J, span / steps / v[-1], end, U, matrix, pivots, pace, chosen, by_z, work
             )
@@ -105,7 +104,7 @@ def test_descent_is_n_plus_eta_m_n():
     start = starts(problem, 1)[0]
     k, y = problem.constants(), pack(problem, start)
     v = np.empty_like(y)
-    kernels.velocity(k, y, v, kernels.workspace(k, y))
+    kernels.velocity(k, y, v, kernels.workspace(k))
     run = descent(problem, start, learning_rate=0.1, steps=1)
     c, n, head = unpack(problem, y + 0.1 * v)
     np.testing.assert_allclose(run.inner_products[-1], c, rtol=1e-13)

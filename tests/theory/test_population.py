@@ -150,20 +150,39 @@ def test_closed_form_agrees_with_sampled_patches(masks, power, generator):
     )
 
 
-def test_jacobian_agrees_with_differences_of_the_velocity():
+@pytest.mark.parametrize(("m", "k"), SHAPES)
+@pytest.mark.parametrize(("power", "normaliser", "stop"), sorted({v[1:] for v in VARIANTS}))
+def test_jacobian_agrees_with_differences_of_the_velocity(m, k, power, normaliser, stop):
+    problem = some_problem(m, k, "half", power, normaliser, stop)
+    constants, y = problem.constants(), 2 * pack(problem, some_state(problem))
+    work, wide, v = kernels.workspace(constants), kernels.wide_workspace(constants), y.copy()
+    kernels.velocity(constants, y, v, work)
+    found = np.empty((y.size, y.size))
+    kernels.velocity_jacobian(constants, y, found, work, wide)
+    for column in range(y.size):
+        change = np.zeros(y.size)
+        change[column] = 1e-5
+        ahead, behind = y.copy(), y.copy()
+        kernels.velocity(constants, y + change, ahead, work)
+        kernels.velocity(constants, y - change, behind, work)
+        expected = (ahead - behind) / 2e-5
+        np.testing.assert_allclose(
+            found[:, column], expected, rtol=1e-5, atol=1e-6 * np.abs(found).max()
+        )
+
+
+def test_jacobian_of_a_step_agrees_with_differences():
     problem = some_problem(3, 2, "half", 3, "bn", "target")
     k, y = problem.constants(), pack(problem, some_state(problem))
     z = np.append(y, 0.3)
     n = z.size
-    pace, chosen, by_z = np.empty(6), np.empty(2, np.int64), np.empty(n)
-    work = kernels.workspace(k, y)
-    v = np.empty(n)
+    pace, chosen, by_z, v = np.empty(6), np.empty(2, np.int64), np.empty(n), np.empty(n)
+    work, wide = kernels.workspace(k), kernels.wide_workspace(k)
     kernels.velocity(k, y, v[:-1], work)
     v[-1] = np.exp(-z[-1])
     kernels.choose_pace(k, z, v, pace, chosen)
-    step, image = np.empty(n - 1, complex), np.empty(n - 1, complex)
     found = np.empty((n, n))
-    kernels.jacobian(k, z, v, found, pace, chosen, by_z, step, image, kernels.workspace(k, step))
+    kernels.jacobian(k, z, v, found, np.empty((n - 1, n - 1)), pace, chosen, by_z, work, wide)
     for column in range(n):
         change = np.zeros(n)
         change[column] = 1e-6

@@ -19,7 +19,6 @@ from offdiag.theory.rodas5p import GAMMA, STAGES, A, C
 
 # Sums may be reordered and fused; nan and infinity keep their meaning.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
-COMPLEX_STEP = 1e-40  # its square vanishes beside 1: the derivative has no truncation error
 TINY = 1e-200  # keeps 0 / 0 at 0 where an inner product or a noise part is exactly 0
 CLOSE = 1e-12  # in log(t + t_0): the end of the flow is reached
 LEARNED = 0.5  # |c| above this: the neuron has picked the feature up
@@ -62,21 +61,24 @@ def size(k):
 
 
 @compiled
-def workspace(k, like):
-    """Scratch arrays for `velocity`, real or complex as `like` is."""
+def workspace(k):
+    """Scratch arrays for `velocity`; `jacobian` reads what it leaves in them."""
     m = k.neurons
-    wide = np.empty((5, m, k.features), like.dtype)
-    square = np.empty((6, m, m), like.dtype)
-    thin = np.empty((2, m), like.dtype)
-    return wide, square, thin, np.empty(k.features, like.dtype)
+    return np.empty((6, m, k.features)), np.empty((6, m, m)), np.empty((6, m))
+
+
+@compiled
+def wide_workspace(k):
+    """Scratch arrays for `jacobian`: the last axis runs over the components of the state."""
+    m, n = k.neurons, size(k)
+    return np.empty((4, m, k.features, n)), np.empty((4, m, m, n)), np.empty((6, m, n))
 
 
 @compiled
 def moment(k, a, b):
     """sum_i moments_i a^i b^(h - i) and its derivatives by a and by b, in Horner's way."""
-    zero = a - a
-    value, by_a, by_b = zero, zero, zero
-    power, before = zero + 1.0, zero  # a^i and a^(i - 1)
+    value, by_a, by_b = 0.0, 0.0, 0.0
+    power, before = 1.0, 0.0  # a^i and a^(i - 1)
     for i in range(k.moments.size):
         by_b = by_b * b + value
         by_a = by_a * b + k.moments[i] * i * before
@@ -87,19 +89,33 @@ def moment(k, a, b):
 
 
 @compiled
+def moment_bends(k, a, b):
+    """The second derivatives of `moment`, by a twice, by a and b, and by b twice."""
+    by_aa, by_ab, by_bb = 0.0, 0.0, 0.0
+    h = k.moments.size - 1
+    for i in range(h + 1):
+        j = h - i
+        if i > 1:
+            by_aa += k.moments[i] * i * (i - 1) * a ** (i - 2) * b**j
+        if i > 0 and j > 0:
+            by_ab += k.moments[i] * i * j * a ** (i - 1) * b ** (j - 1)
+        if j > 1:
+            by_bb += k.moments[i] * j * (j - 1) * a**i * b ** (j - 2)
+    return by_aa, by_ab, by_bb
+
+
+@compiled
 def velocity(k, y, out, work):
     """Write dy/dt (eq. 9 to 12) into `out` and return the loss (eq. 5).
 
-    Works for real and for complex y, so that `jacobian` can take complex steps.
+    Leaves its intermediate values in `work` for `jacobian`.
     """
     m, features, h = k.neurons, k.features, (k.power - 1) // 2
     width = features + m
-    wide, square, thin, borrowed = work
-    phi, slope, U, Q, T = wide[0], wide[1], wide[2], wide[3], wide[4]
+    wide, square, thin = work
+    phi, slope, U, Q, T, B = wide[0], wide[1], wide[2], wide[3], wide[4], wide[5]
     E, R, K, EK, weight, G = square[0], square[1], square[2], square[3], square[4], square[5]
-    g_F, g_G = thin[0], thin[1]
-
-    zero = y[0] - y[0]  # of the type of y
+    S, V_F, V_G, own_F, g_F, g_G = thin[0], thin[1], thin[2], thin[3], thin[4], thin[5]
 
     E[:] = k.head
     for e in range(k.rows.size):
@@ -115,7 +131,7 @@ def velocity(k, y, out, work):
             slope[r, f] = k.power * k.signal[f] * power
             phi[r, f] = k.signal[f] * power * c
         for s in range(r + 1):
-            dot = zero
+            dot = 0.0
             for a in range(features, width):
                 dot += y[r * width + a] * y[s * width + a]
             R[r, s] = k.noise_variance * dot
@@ -127,50 +143,45 @@ def velocity(k, y, out, work):
             K[r, s] = R[r, s] * value
             K[s, r] = K[r, s]
 
-    loss = zero
+    loss = 0.0
     for j in range(m):
-        S, V_F, V_G = zero, zero, zero
+        S[j], V_F[j], V_G[j], own_F[j] = 0.0, 0.0, 0.0, 0.0
         for f in range(features):
-            u = zero
+            borrowed = 0.0
             for r in range(m):
                 if r != j:
-                    u += E[j, r] * phi[r, f]
-            borrowed[f] = u
-            u += E[j, j] * phi[j, f]
-            U[j, f] = u
-            S += k.weights[f] * u * phi[j, f]
-            V_F += k.weights[f] * u * u
-            V_G += k.weights[f] * phi[j, f] * phi[j, f]
-        noise = zero
+                    borrowed += E[j, r] * phi[r, f]
+            B[j, f] = borrowed
+            U[j, f] = borrowed + E[j, j] * phi[j, f]
+            S[j] += k.cross * k.weights[f] * U[j, f] * phi[j, f]
+            V_F[j] += k.same * k.weights[f] * U[j, f] * U[j, f]
+            V_G[j] += k.same * k.weights[f] * phi[j, f] * phi[j, f]
         for s in range(m):
-            ek = zero
+            mixed = 0.0
             for r in range(m):
-                ek += E[j, r] * K[r, s]
-            EK[j, s] = ek
-            noise += ek * E[j, s]
-        S = k.cross * S
-        noise = k.noise_patches * noise
-        V_F = k.same * V_F + noise
-        V_G = k.same * V_G + k.noise_patches * K[j, j]
+                mixed += E[j, r] * K[r, s]
+            EK[j, s] = mixed
+            own_F[j] += k.noise_patches * mixed * E[j, s]
+        own_G = k.noise_patches * K[j, j]
+        V_F[j] += own_F[j]
+        V_G[j] += own_G
         if k.normalised:
-            per_F, per_G = 1.0 / V_F, 1.0 / V_G
-            scale = np.sqrt(per_F * per_G)
-            loss += 1.0 - S * scale
-            g_F[j] = 0.5 * S * scale * per_F
-            g_G[j] = 0.5 * S * scale * per_G
-            to_F, to_G = -k.cross * scale * per_F, -k.cross * scale * per_G
+            scale = 1.0 / np.sqrt(V_F[j] * V_G[j])
+            loss += 1.0 - S[j] * scale
+            g_F[j] = 0.5 * S[j] * scale / V_F[j]
+            g_G[j] = 0.5 * S[j] * scale / V_G[j]
             for f in range(features):
                 # The plain form of eq. 8 cancels to rounding noise once a feature is
                 # learned; this one is a sum of terms that are small themselves.
-                q, t = noise * phi[j, f], k.noise_patches * K[j, j] * U[j, f]
+                q, t = own_F[j] * phi[j, f], own_G * U[j, f]
                 for o in range(features):
-                    minor = borrowed[o] * phi[j, f] - borrowed[f] * phi[j, o]
+                    minor = B[j, o] * phi[j, f] - B[j, f] * phi[j, o]
                     q += k.same * k.weights[o] * U[j, o] * minor
                     t -= k.same * k.weights[o] * phi[j, o] * minor
-                Q[j, f] = to_F * k.weights[f] * q
-                T[j, f] = to_G * k.weights[f] * t
+                Q[j, f] = -k.cross * scale / V_F[j] * k.weights[f] * q
+                T[j, f] = -k.cross * scale / V_G[j] * k.weights[f] * t
         else:
-            loss += 0.5 * (V_F + V_G) - S
+            loss += 0.5 * (V_F[j] + V_G[j]) - S[j]
             g_F[j] = 0.5
             g_G[j] = 0.5
             for f in range(features):
@@ -179,12 +190,12 @@ def velocity(k, y, out, work):
 
     for r in range(m):
         for f in range(features):
-            g = zero
+            g = 0.0
             for j in range(m):
                 g += E[j, r] * Q[j, f]
             out[r * width + f] = -slope[r, f] * (k.to_online * g + k.to_target * T[r, f])
         for s in range(r + 1):
-            w = zero
+            w = 0.0
             for j in range(m):
                 w += g_F[j] * E[j, r] * E[j, s]
             w = k.to_online * w
@@ -194,7 +205,7 @@ def velocity(k, y, out, work):
             weight[s, r] = weight[r, s]
 
     for r in range(m):
-        own = zero
+        own = 0.0
         for s in range(m):
             b = R[r, s] * R[r, s]
             value, by_a, by_b = moment(k, R[r, r] * R[s, s], b)
@@ -203,7 +214,7 @@ def velocity(k, y, out, work):
         G[r, r] += own
     for r in range(m):
         for a in range(features, width):
-            g = zero
+            g = 0.0
             for s in range(m):
                 g += G[r, s] * y[s * width + a]
             out[r * width + a] = -2.0 * k.noise_variance * g
@@ -295,25 +306,226 @@ def paced(k, z, out, pace, chosen, by_z, work):
 
 
 @compiled
-def jacobian(k, z, v, out, pace, chosen, by_z, step, image, work):
+def velocity_jacobian(k, y, out, work, wide_work):
+    """Write d(velocity)/dy into `out`; `work` must come from `velocity` at the same y.
+
+    The lines of `velocity`, differentiated one by one for all components of y at once:
+    three times quicker than complex steps through `velocity`. Differences of real steps
+    would not do: the slowest motions are 10^12 times slower than the fastest.
+    """
+    m, features, h = k.neurons, k.features, (k.power - 1) // 2
+    width, n = features + m, y.size
+    wide, square, thin = work
+    phi, slope, U, Q, T, B = wide[0], wide[1], wide[2], wide[3], wide[4], wide[5]
+    E, R, K, EK, weight, G = square[0], square[1], square[2], square[3], square[4], square[5]
+    V_F, V_G, own_F, g_F, g_G = thin[1], thin[2], thin[3], thin[4], thin[5]
+    d_wide, d_square, d_thin = wide_work
+    d_U, d_B, d_Q, d_T = d_wide[0], d_wide[1], d_wide[2], d_wide[3]
+    d_R, d_K, d_EK, d_G = d_square[0], d_square[1], d_square[2], d_square[3]
+    d_S, d_V_F, d_V_G, d_own = d_thin[0], d_thin[1], d_thin[2], d_thin[3]
+    d_g_F, d_g_G = d_thin[4], d_thin[5]
+    entries, first = k.rows.size, m * width
+
+    d_R[:] = 0.0
+    for r in range(m):
+        for s in range(m):
+            for a in range(features, width):
+                d_R[r, s, r * width + a] += k.noise_variance * y[s * width + a]
+                d_R[r, s, s * width + a] += k.noise_variance * y[r * width + a]
+    for r in range(m):
+        for s in range(m):
+            b = R[r, s] * R[r, s]
+            value, by_a, by_b = moment(k, R[r, r] * R[s, s], b)
+            direct, shared = value + 2.0 * b * by_b, R[r, s] * by_a
+            for i in range(n):
+                d_K[r, s, i] = direct * d_R[r, s, i] + shared * (
+                    R[s, s] * d_R[r, r, i] + R[r, r] * d_R[s, s, i]
+                )
+
+    d_U[:] = 0.0
+    d_B[:] = 0.0
+    d_S[:] = 0.0
+    d_V_F[:] = 0.0
+    d_V_G[:] = 0.0
+    d_own[:] = 0.0
+    for j in range(m):
+        for f in range(features):
+            for r in range(m):
+                d_U[j, f, r * width + f] = E[j, r] * slope[r, f]
+                if r != j:
+                    d_B[j, f, r * width + f] = E[j, r] * slope[r, f]
+            for e in range(entries):
+                if k.rows[e] == j:
+                    d_U[j, f, first + e] = phi[k.columns[e], f]
+                    if k.columns[e] != j:
+                        d_B[j, f, first + e] = phi[k.columns[e], f]
+            for i in range(n):
+                d_S[j, i] += k.cross * k.weights[f] * phi[j, f] * d_U[j, f, i]
+                d_V_F[j, i] += 2.0 * k.same * k.weights[f] * U[j, f] * d_U[j, f, i]
+            own = j * width + f
+            d_S[j, own] += k.cross * k.weights[f] * U[j, f] * slope[j, f]
+            d_V_G[j, own] += 2.0 * k.same * k.weights[f] * phi[j, f] * slope[j, f]
+        for s in range(m):
+            for i in range(n):
+                d_EK[j, s, i] = 0.0
+            for r in range(m):
+                for i in range(n):
+                    d_EK[j, s, i] += E[j, r] * d_K[r, s, i]
+            for e in range(entries):
+                if k.rows[e] == j:
+                    d_EK[j, s, first + e] += K[k.columns[e], s]
+            for i in range(n):
+                d_own[j, i] += k.noise_patches * E[j, s] * d_EK[j, s, i]
+        for e in range(entries):
+            if k.rows[e] == j:
+                d_own[j, first + e] += k.noise_patches * EK[j, k.columns[e]]
+        for i in range(n):
+            d_V_F[j, i] += d_own[j, i]
+            d_V_G[j, i] += k.noise_patches * d_K[j, j, i]
+
+        if not k.normalised:
+            d_g_F[j] = 0.0
+            d_g_G[j] = 0.0
+            for f in range(features):
+                for i in range(n):
+                    d_Q[j, f, i] = k.weights[f] * k.same * d_U[j, f, i]
+                    d_T[j, f, i] = -k.weights[f] * k.cross * d_U[j, f, i]
+                d_Q[j, f, j * width + f] -= k.weights[f] * k.cross * slope[j, f]
+                d_T[j, f, j * width + f] += k.weights[f] * k.same * slope[j, f]
+            continue
+        per_F, per_G = 1.0 / V_F[j], 1.0 / V_G[j]
+        scale = np.sqrt(per_F * per_G)
+        for i in range(n):
+            bent = -0.5 * (d_V_F[j, i] * per_F + d_V_G[j, i] * per_G)  # d log scale
+            d_g_F[j, i] = 0.5 * scale * per_F * d_S[j, i] + g_F[j] * (bent - d_V_F[j, i] * per_F)
+            d_g_G[j, i] = 0.5 * scale * per_G * d_S[j, i] + g_G[j] * (bent - d_V_G[j, i] * per_G)
+        own_G = k.noise_patches * K[j, j]
+        for f in range(features):
+            to_Q, to_T = (
+                -k.cross * scale * k.weights[f] * per_F,
+                -k.cross * scale * k.weights[f] * per_G,
+            )
+            at = j * width + f
+            for i in range(n):
+                bent = -0.5 * (d_V_F[j, i] * per_F + d_V_G[j, i] * per_G)
+                d_Q[j, f, i] = (
+                    Q[j, f] * (bent - d_V_F[j, i] * per_F) + to_Q * phi[j, f] * d_own[j, i]
+                )
+                d_T[j, f, i] = T[j, f] * (bent - d_V_G[j, i] * per_G) + to_T * (
+                    k.noise_patches * d_K[j, j, i] * U[j, f] + own_G * d_U[j, f, i]
+                )
+            d_Q[j, f, at] += to_Q * own_F[j] * slope[j, f]
+            for o in range(features):
+                minor = B[j, o] * phi[j, f] - B[j, f] * phi[j, o]
+                by_U = k.same * k.weights[o] * U[j, o]
+                by_phi = k.same * k.weights[o] * phi[j, o]
+                for i in range(n):
+                    turned = phi[j, f] * d_B[j, o, i] - phi[j, o] * d_B[j, f, i]
+                    d_Q[j, f, i] += to_Q * (
+                        k.same * k.weights[o] * minor * d_U[j, o, i] + by_U * turned
+                    )
+                    d_T[j, f, i] -= to_T * by_phi * turned
+                other = j * width + o
+                d_Q[j, f, at] += to_Q * by_U * B[j, o] * slope[j, f]
+                d_Q[j, f, other] -= to_Q * by_U * B[j, f] * slope[j, o]
+                d_T[j, f, at] -= to_T * by_phi * B[j, o] * slope[j, f]
+                d_T[j, f, other] += to_T * by_phi * B[j, f] * slope[j, o]
+                d_T[j, f, other] -= to_T * k.same * k.weights[o] * minor * slope[j, o]
+
+    for r in range(m):
+        for f in range(features):
+            row, total = r * width + f, 0.0
+            for i in range(n):
+                out[row, i] = -slope[r, f] * k.to_target * d_T[r, f, i]
+            for j in range(m):
+                total += E[j, r] * Q[j, f]
+                for i in range(n):
+                    out[row, i] -= slope[r, f] * k.to_online * E[j, r] * d_Q[j, f, i]
+            for e in range(entries):
+                if k.columns[e] == r:
+                    out[row, first + e] -= slope[r, f] * k.to_online * Q[k.rows[e], f]
+            c = y[row]
+            bend_c = k.power * (k.power - 1) * k.signal[f] * c
+            for _ in range(h - 1):
+                bend_c *= c * c
+            out[row, row] -= bend_c * (k.to_online * total + k.to_target * T[r, f])
+
+    d_G[:] = 0.0
+    for r in range(m):
+        for s in range(m):
+            b = R[r, s] * R[r, s]
+            value, by_a, by_b = moment(k, R[r, r] * R[s, s], b)
+            by_aa, by_ab, by_bb = moment_bends(k, R[r, r] * R[s, s], b)
+            direct, shared = value + 2.0 * b * by_b, R[r, s] * by_a
+            d_weight = d_EK[r, s]  # its last use is over
+            online = k.noise_patches * k.to_online
+            if r == s:
+                target = k.noise_patches * k.to_target
+                for i in range(n):
+                    d_weight[i] = target * d_g_G[r, i]
+            else:
+                for i in range(n):
+                    d_weight[i] = 0.0
+            for j in range(m):
+                for i in range(n):
+                    d_weight[i] += online * E[j, r] * E[j, s] * d_g_F[j, i]
+            for e in range(entries):
+                j = k.rows[e]
+                if k.columns[e] == r:
+                    d_weight[first + e] += online * g_F[j] * E[j, s]
+                if k.columns[e] == s:
+                    d_weight[first + e] += online * g_F[j] * E[j, r]
+            for i in range(n):
+                d_a = R[s, s] * d_R[r, r, i] + R[r, r] * d_R[s, s, i]
+                d_b = 2.0 * R[r, s] * d_R[r, s, i]
+                d_direct = (by_a + 2.0 * b * by_ab) * d_a + (3.0 * by_b + 2.0 * b * by_bb) * d_b
+                d_shared = by_a * d_R[r, s, i] + R[r, s] * (by_aa * d_a + by_ab * d_b)
+                d_G[r, s, i] += direct * d_weight[i] + weight[r, s] * d_direct
+                d_G[r, r, i] += 2.0 * (
+                    shared * R[s, s] * d_weight[i]
+                    + weight[r, s] * (d_shared * R[s, s] + shared * d_R[s, s, i])
+                )
+    for r in range(m):
+        for a in range(features, width):
+            row = r * width + a
+            for i in range(n):
+                out[row, i] = 0.0
+            for s in range(m):
+                for i in range(n):
+                    out[row, i] -= 2.0 * k.noise_variance * y[s * width + a] * d_G[r, s, i]
+                out[row, s * width + a] -= 2.0 * k.noise_variance * G[r, s]
+
+    for e in range(entries):
+        j, r, row = k.rows[e], k.columns[e], first + e
+        rate = -k.rho * k.to_online
+        for i in range(n):
+            out[row, i] = rate * 2.0 * k.noise_patches * EK[j, r] * d_g_F[j, i]
+            for s in range(m):
+                out[row, i] += rate * 2.0 * k.noise_patches * g_F[j] * E[j, s] * d_K[s, r, i]
+        for o in range(entries):
+            if k.rows[o] == j:
+                out[row, first + o] += rate * 2.0 * k.noise_patches * g_F[j] * K[k.columns[o], r]
+        for f in range(features):
+            for i in range(n):
+                out[row, i] += rate * phi[r, f] * d_Q[j, f, i]
+            out[row, r * width + f] += rate * Q[j, f] * slope[r, f]
+
+
+@compiled
+def jacobian(k, z, v, out, inner, pace, chosen, by_z, work, wide_work):
     """Write the Jacobian of `paced` at the start of a step, where g = 1, into `out`.
 
-    The velocity is differentiated by complex steps, exact to rounding: differences of
-    real steps would lose half the digits, and more where components differ by decades.
+    `v` and `work` must come from `velocity` there; `inner` receives its Jacobian.
     """
     n = z.size - 1
     bend(k, z, pace, chosen, by_z)
-    for i in range(n):
-        step[i] = z[i]
-    for column in range(n):
-        step[column] = z[column] + 1j * COMPLEX_STEP
-        velocity(k, step, image, work)
-        step[column] = z[column]
-        for row in range(n):
-            out[row, column] = image[row].imag / COMPLEX_STEP + v[row] * by_z[column]
-        out[n, column] = v[n] * by_z[column]
+    velocity_jacobian(k, z[:n], inner, work, wide_work)
     for row in range(n):
+        for column in range(n):
+            out[row, column] = inner[row, column] + v[row] * by_z[column]
         out[row, n] = v[row] * by_z[n]
+    for column in range(n):
+        out[n, column] = v[n] * by_z[column]
     out[n, n] = v[n] * (by_z[n] - 1.0)
 
 
@@ -432,9 +644,7 @@ def flow(k, start, time, rtol, max_steps):
     z, v, end = np.empty(n), np.empty(n), np.empty(n)
     J, matrix, pivots = np.empty((n, n)), np.empty((n, n)), np.empty(n, np.int64)
     U, pace, chosen, by_z = np.empty((STAGES, n)), np.empty(6), np.empty(2, np.int64), np.empty(n)
-    work = workspace(k, z)
-    step, image = np.empty(n - 1, np.complex128), np.empty(n - 1, np.complex128)
-    complex_work = workspace(k, step)
+    inner, work, wide_work = np.empty((n - 1, n - 1)), workspace(k), wide_workspace(k)
 
     offset = first_offset(k, start, time, work)
     goal = np.log(time + offset)
@@ -459,7 +669,7 @@ def flow(k, start, time, rtol, max_steps):
             status = NOT_FINITE
             break
         choose_pace(k, z, v, pace, chosen)
-        jacobian(k, z, v, J, pace, chosen, by_z, step, image, complex_work)
+        jacobian(k, z, v, J, inner, pace, chosen, by_z, work, wide_work)
         while True:
             tried += 1
             rosenbrock_step(k, z, v, J, h, end, U, matrix, pivots, pace, chosen, by_z, work)
@@ -595,7 +805,7 @@ def descent(k, start, learning_rate, save_at, states, losses):
     Returns how many of them were reached with finite numbers.
     """
     y, v = start.copy(), np.empty(start.size)
-    work = workspace(k, y)
+    work = workspace(k)
     steps = 0
     for kept in range(save_at.size):
         while steps < save_at[kept]:

@@ -1,11 +1,13 @@
 """The exact population loss and its gradient, in closed form."""
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float
 
 from offdiag.theory import kernels
 from offdiag.theory.problem import Problem
-from offdiag.theory.state import State, pack, unpack
+from offdiag.theory.state import State, pack, unpack, with_covariance
 
 
 def loss(problem: Problem, state: State) -> float:
@@ -15,7 +17,7 @@ def loss(problem: Problem, state: State) -> float:
     nothing.
     """
     constants, y = problem.constants(), pack(problem, state)
-    return float(kernels.velocity(constants, y, np.empty_like(y), kernels.workspace(constants, y)))
+    return float(kernels.velocity(constants, y, np.empty_like(y), kernels.workspace(constants)))
 
 
 def velocity(problem: Problem, state: State) -> State:
@@ -26,10 +28,34 @@ def velocity(problem: Problem, state: State) -> State:
     """
     constants, y = problem.constants(), pack(problem, state)
     out = np.empty_like(y)
-    kernels.velocity(constants, y, out, kernels.workspace(constants, y))
+    kernels.velocity(constants, y, out, kernels.workspace(constants))
     inner_products, noise_parts, head = unpack(problem, out)
     head[~problem.trains] = 0.0
     return State(inner_products=inner_products, noise_parts=noise_parts, head=head)
+
+
+def log_growth(
+    problem: Problem,
+    inner_products: Float[np.ndarray, "times neurons features"],
+    noise: Float[np.ndarray, "times neurons neurons"],
+    head: Float[np.ndarray, "times neurons neurons"],
+) -> Float[np.ndarray, "times neurons features"]:
+    """d log|c_jl| / dt at each of many states, per unit of gradient-flow time.
+
+    The head counts as it is given, whether it trains or not; nan where c is exactly 0.
+    """
+    every = ((True,) * problem.neurons,) * problem.neurons
+    free = replace(problem, head_trains=every, head_lr_ratio=1.0)
+    constants, size = free.constants(), problem.neurons * (problem.features + problem.neurons)
+    rates = np.empty_like(inner_products)
+    states = zip(inner_products, noise, head, strict=True)
+    for t, (c, covariance, matrix) in enumerate(states):
+        y = pack(free, with_covariance(free, c, covariance, matrix))
+        out = np.empty_like(y)
+        kernels.velocity(constants, y, out, kernels.workspace(constants))
+        moved = out[:size].reshape(problem.neurons, -1)[:, : problem.features]
+        rates[t] = np.divide(moved, c, out=np.full_like(c, np.nan), where=c != 0)
+    return rates
 
 
 def output_variance(

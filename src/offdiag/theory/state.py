@@ -89,3 +89,20 @@ def covariance(
 ) -> Float[np.ndarray, "*batch neurons neurons"]:
     """R = noise^2 N N^T: the covariance of the neurons' responses to a noise patch."""
     return np.asarray(problem.noise**2 * noise_parts @ np.swapaxes(noise_parts, -1, -2))
+
+
+def with_covariance(
+    problem: Problem,
+    inner_products: Float[np.ndarray, "neurons features"],
+    noise: Float[np.ndarray, "neurons neurons"],
+    head: Float[np.ndarray, "neurons neurons"],
+) -> State:
+    """A state whose noise has the covariance R: the inverse of `covariance`, up to rotation."""
+    if problem.noise == 0:
+        return State(inner_products=inner_products, noise_parts=0.0 * noise, head=head)
+    values, vectors = np.linalg.eigh(noise)
+    return State(
+        inner_products=inner_products,
+        noise_parts=vectors * np.sqrt(np.maximum(values, 0.0)) / problem.noise,
+        head=head,
+    )
