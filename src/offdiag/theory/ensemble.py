@@ -39,8 +39,9 @@ class Ensemble:
     def to_dict(self) -> dict[str, Any]:
         """Shares and medians over the starts, and the problem, as JSON can hold them.
 
-        Medians are over the starts that reached the end; a median time is None if half of
-        them never got there.
+        `head_stuck` is the share of starts whose head ends above half its peak. Medians are
+        over the starts that reached the end; a median time is None if half of them never
+        got there.
         """
         kept = np.array([failure is None for failure in self.ends.failures])
         return {
@@ -48,6 +49,9 @@ class Ensemble:
             "median_max_off_diagonal": _median(self.ends.peaks[kept]),
             "median_final_off_diagonal": _median(self.final_off_diagonal[kept]),
             "median_time_strong_feature": _median(self.strong_feature_times[kept]),
+            "head_stuck": float((self.final_off_diagonal > 0.5 * self.ends.peaks)[kept].mean())
+            if kept.any()
+            else None,
             "median_loss": _median(self.ends.losses[kept]),
             "least_loss": self.problem.least_loss,
             "median_steps": _median(self.ends.steps.astype(float)),

@@ -21,6 +21,7 @@ from offdiag.theory.rodas5p import GAMMA, STAGES, A, C
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 TINY = 1e-200  # keeps 0 / 0 at 0 where an inner product or a noise part is exactly 0
 CLOSE = 1e-12  # in log(t + t_0): the end of the flow is reached
+STILL = 1e-20  # a step that moves nothing by more than this goes nowhere
 LEARNED = 0.5  # |c| above this: the neuron has picked the feature up
 
 REACHED, NOT_FINITE, STEP_TOO_SMALL, TOO_MANY_STEPS = range(4)
@@ -598,7 +599,7 @@ def error_norm(k, z, end, error, rtol):
     """Root mean square of the error of a step in units of its tolerance.
 
     rtol of each inner product (or of a thousandth of its neuron's largest), of each
-    neuron's noise norm, of each head entry (or of a thousandth of sqrt(rho / q), the
+    neuron's noise norm, of each head entry (or of a tenth of sqrt(rho / q), the
     size that eq. 15 lets it reach), and of the time.
     """
     m, width = k.neurons, k.features + k.neurons
@@ -614,7 +615,7 @@ def error_norm(k, z, end, error, rtol):
             noise += z[i] * z[i]
             wrong += error[i] * error[i]
         total += wrong / (rtol * rtol * noise)
-    floor = 1e-3 * np.sqrt(k.rho / k.power) + TINY
+    floor = 0.1 * np.sqrt(k.rho / k.power) + TINY
     for i in range(m * width, z.size - 1):
         total += (error[i] / (rtol * max(abs(end[i]), floor))) ** 2
     return np.sqrt(total / z.size)
@@ -681,7 +682,7 @@ def flow(k, start, time, rtol, max_steps):
             else:
                 rejected = True
                 h *= max(0.1, 0.9 * error**-0.2) if np.isfinite(error) else 0.1
-            if h < 1e-14 * np.exp(z[n - 1]):
+            if h * np.abs(v[: n - 1]).max() < STILL:
                 status = STEP_TOO_SMALL
                 break
             if tried >= max_steps:
