@@ -12,8 +12,12 @@ class OffdiagError(Exception):
     """A user can mend this: one sentence, printed without a traceback."""
 
 
-class ConfigError(OffdiagError, ValueError):
-    """A setting is out of range, unknown, or at odds with another one."""
+class ConfigError(OffdiagError):
+    """A setting is out of range, unknown, or at odds with another one.
+
+    Not a ValueError: the command-line parser would draw those as a box around its
+    own names for things, and the sentence is all that a user needs.
+    """
 
 
 class DataError(OffdiagError, ValueError):

@@ -67,9 +67,7 @@ def noise_norms(run: Trajectory, *, title: str = "", phases: Sequence[Span] = ()
 
 def loss(run: Trajectory, *, title: str = "", phases: Sequence[Span] = ()) -> Picture:
     """The population loss against log time."""
-    return _lines(
-        run, {("", ""): run.loss}, y="loss", title=title, phases=phases, zero=False
-    )
+    return _lines(run, {("", ""): run.loss}, y="loss", title=title, phases=phases, zero=False)
 
 
 def panels(run: Trajectory, *, title: str = "", phases: Sequence[Span] = ()) -> tuple[Picture, ...]:
@@ -155,7 +153,6 @@ def power_law(
     x_title: str,
     y_title: str,
     law_name: str,
-    title: str,
 ) -> Picture:
     """Measured points and a law, both axes logarithmic."""
     rows = [
@@ -183,7 +180,7 @@ def power_law(
     return alt.layer(
         line.transform_calculate(series=f"'{law_name}'"),
         points.transform_calculate(series="'measured'"),
-    ).properties(width="container", height=300, title=title)
+    ).properties(width="container", height=300)
 
 
 def phase_diagram(
@@ -191,7 +188,6 @@ def phase_diagram(
     axes: Sequence[tuple[str, Sequence[float], bool]],
     *,
     reading: str = "diverse",
-    title: str = "",
 ) -> Picture:
     """The share of one outcome over a grid of two parameters, or a line over one.
 
@@ -213,11 +209,11 @@ def phase_diagram(
                     scale=_scale(type=kind, nice=False, zero=False),
                     axis=_log_axis() if log else alt.Axis(),
                 ),
-                y=alt.Y("value:Q", title=f"share {shown}"),
+                y=alt.Y("value:Q", title=shown),
                 tooltip=[alt.Tooltip("x:Q", format=".3~g"), alt.Tooltip("value:Q", format=".3f")],
             )
         )
-        return chart.properties(width="container", height=300, title=title)
+        return chart.properties(width="container", height=300)
     edges = {axis: _edges(points, logarithmic) for axis, points, logarithmic in axes[:2]}
     rows = [
         {
@@ -255,9 +251,7 @@ def phase_diagram(
                 scale=_scale(scheme=SEQUENTIAL, domain=[0, 1])
                 if reading not in ("median_max_off_diagonal", "median_final_off_diagonal")
                 else _scale(scheme=SEQUENTIAL),
-                legend=alt.Legend(
-                    title=f"share {shown}", gradientLength=220, orient="top", format=".1f"
-                ),
+                legend=alt.Legend(title=shown, gradientLength=220, orient="top", format=".1f"),
             ),
             tooltip=[
                 alt.Tooltip("at_x:Q", title=_words(name), format=".3~g"),
@@ -266,7 +260,7 @@ def phase_diagram(
             ],
         )
     )
-    return chart.properties(width="container", height=420, title=title)
+    return chart.properties(width="container", height=420)
 
 
 def _lines(
@@ -294,7 +288,7 @@ def _lines(
         dash["strokeDash"] = alt.StrokeDash(
             "part:N",
             scale=_scale(domain=parts, range=ways),
-            legend=alt.Legend(symbolStrokeColor=INK),
+            legend=alt.Legend(symbolStrokeColor=INK["either"]),
         )
     lines = (
         alt.Chart(_data(rows))
@@ -309,13 +303,14 @@ def _lines(
                 ),
             )
             if neurons != [""]
-            else alt.value(INK),
+            else alt.value(PALETTE[5]),
             **dash,
             tooltip=_tooltip(["neuron:N", "part:N"]),
         )
     )
     layers = [*_bands(run, phases), lines]
-    return alt.layer(*layers).properties(width="container", height=HEIGHT, title=title or "")
+    chart = alt.layer(*layers).properties(width="container", height=HEIGHT)
+    return chart.properties(title=title) if title else chart
 
 
 def _bands(run: Trajectory, phases: Sequence[Span]) -> list[Picture]:

@@ -1,1 +1,1 @@
-"""Named complete runs."""
+"""Named complete runs: settings, the parts they choose, and what is written to a run directory."""

@@ -9,7 +9,10 @@ A run directory holds
 and `RunRecord.load` reads all but the last.
 """
 
+import io
 import json
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from offdiag._checks import RunError
+from offdiag._files import write_whole
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -31,9 +35,10 @@ class Readings:
     """Readings of one part's output on the probe images; formulas in `diagnostics.spectrum`.
 
     `spectrum` holds the eigenvalues of the centred covariance, each as a share of
-    their sum, descending, at most the first 256.
+    their sum, descending, at most the first 256; `dim` is the output's width.
     """
 
+    dim: int
     effective_rank: float
     rankme: float
     std: float
@@ -54,8 +59,8 @@ class HeadReadings:
 class Row:
     """One reading of a run. `loss` is the mean over the steps since the row before.
 
-    `dims` are the widths of features, projection and prediction; `knn` maps
-    features and projection to an accuracy in [0, 1], and is None without labels.
+    `knn` maps features and projection to an accuracy in [0, 1], and is None without
+    labels; `head` is None for a head that is not one matrix.
     `seconds` is wall time spent training, pauses between resumed pieces left out.
     """
 
@@ -74,15 +79,42 @@ class Row:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Row":
-        parts = {
-            name: Readings(**{**row[name], "spectrum": tuple(row[name]["spectrum"])})
-            for name in ("features", "projection", "prediction")
-        }
-        head = None if row["head"] is None else HeadReadings(**row["head"])
-        return cls(**{**row, **parts, "head": head})
+        """Read what `to_json` wrote, null standing for nan."""
+        parts: dict[str, Any] = {}
+        for name in ("features", "projection", "prediction"):
+            numbers = {key: v for key, v in row[name].items() if key != "spectrum"}
+            known: dict[str, Any] = {key: _number(v) for key, v in numbers.items()}
+            known["spectrum"] = tuple(_number(v) for v in row[name]["spectrum"])
+            parts[name] = Readings(**known)
+        if row["head"] is not None:
+            parts["head"] = HeadReadings(**{k: _number(v) for k, v in row["head"].items()})
+        return cls(**{**row, **parts})
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def to_json(self) -> str:
+        """One line of JSON; nan, which JSON lacks, becomes null."""
+        return json.dumps(_replace_nan(asdict(self)), allow_nan=False)
+
+    def scalars(self) -> dict[str, float]:
+        """Every number of the row under a flat name such as "projection/rankme"."""
+        flat: dict[str, float] = {}
+        for name, value in asdict(self).items():
+            if isinstance(value, dict):
+                flat |= {f"{name}/{k}": v for k, v in value.items() if isinstance(v, float)}
+            elif value is not None:
+                flat[name] = value
+        return flat
+
+
+def _replace_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _replace_nan(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_replace_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,3 +209,30 @@ def read_head(path: Path) -> HeadMatrices | None:
             peak_epoch=float(arrays["peak_epoch"]),
             end_epoch=float(arrays["end_epoch"]),
         )
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Add one line to a metrics file and bring it to the disk."""
+    try:
+        with path.open("a") as file:
+            file.write(row.to_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}. Free space, then resume the run."
+        ) from error
+
+
+def keep_rows(path: Path, *, last_step: int) -> None:
+    """Drop the rows of a metrics file after `last_step`, and a last line cut short by a kill."""
+    kept = [row for row in read_history(path) if row.step <= last_step]
+    if path.exists():
+        write_whole(path, "".join(row.to_json() + "\n" for row in kept))
+
+
+def write_head(directory: Path, head: HeadMatrices) -> None:
+    """Write the head matrices of a run."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **asdict(head))
+    write_whole(directory / HEAD_FILE, buffer.getvalue())

@@ -1,5 +1,6 @@
 """What happened to one start of the theory lab, whichever way it was run."""
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from offdiag._checks import RunError
+from offdiag._files import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +44,17 @@ class Trajectory:
             "seconds": self.seconds,
             "failure": self.failure,
         }
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
-            np.savez(
-                file,
-                time=self.time,
-                inner_products=self.inner_products,
-                noise=self.noise,
-                head=self.head,
-                loss=self.loss,
-                about=json.dumps(about),
-            )
-        part.replace(path)
+        content = io.BytesIO()
+        np.savez(
+            content,
+            time=self.time,
+            inner_products=self.inner_products,
+            noise=self.noise,
+            head=self.head,
+            loss=self.loss,
+            about=json.dumps(about),
+        )
+        write_whole(path, content.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> "Trajectory":

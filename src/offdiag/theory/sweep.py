@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offdiag._checks import ConfigError, RunError, at_least, choice
+from offdiag._files import write_whole
 from offdiag.theory.ensemble import ensemble
 from offdiag.theory.flow import check
 from offdiag.theory.outcomes import Outcome
@@ -134,7 +135,8 @@ class Sweep:
 
     def to_dict(self) -> dict[str, Any]:
         """The sweep as JSON can hold it."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        fields: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return fields
 
 
 def run_sweep(
@@ -176,9 +178,9 @@ def run_sweep(
             if on_cell is not None:
                 on_cell(len(rows), len(sweep))
     table = to_table(sweep, [rows[index] for index in range(len(sweep))])
-    part = table_path.with_name(TABLE_FILE + ".part")
-    pq.write_table(table, part)
-    part.replace(table_path)
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    write_whole(table_path, content.getvalue().to_pybytes())
     cells_path.unlink()
     return table
 
@@ -269,9 +271,7 @@ def claim(sweep: Sweep, directory: Path) -> None:
                 f"{directory} holds another sweep: choose another directory, or delete it."
             )
         return
-    part = path.with_name(SPEC_FILE + ".part")
-    part.write_text(json.dumps(spec, indent=2) + "\n")
-    part.replace(path)
+    write_whole(path, json.dumps(spec, indent=2) + "\n")
 
 
 def finished_cells(path: Path) -> Iterator[dict[str, Any]]:
@@ -281,9 +281,7 @@ def finished_cells(path: Path) -> Iterator[dict[str, Any]]:
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1]
     if whole != text:  # or the next cell would be written behind half a line
-        part = path.with_name(path.name + ".part")
-        part.write_text(whole)
-        part.replace(path)
+        write_whole(path, whole)
     for line in whole.splitlines():
         yield json.loads(line)
 

@@ -1,0 +1,141 @@
+"""Batches of two views, in an order that the seed and the step decide alone."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from offdiag._checks import ConfigError
+from offdiag._types import Labels
+from offdiag.data.dataset import Rows, Source
+from offdiag.data.views import Normalisation, ViewPair, make_view
+
+NORMALISATION_IMAGES = 4096
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Two normalised views of the same images, and their labels where there are any."""
+
+    step: int
+    view_a: Float[Tensor, "batch channels rows_a columns_a"]
+    view_b: Float[Tensor, "batch channels rows_b columns_b"]
+    labels: Labels | None
+
+
+class Purpose(IntEnum):
+    """What a random stream is for; streams of other purposes are independent."""
+
+    ORDER = 0
+    VIEWS = 1
+
+
+def seeded(
+    seed: int, purpose: Purpose, *where: int, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """A fresh generator, the same whenever the arguments are the same."""
+    state = np.random.SeedSequence([seed, purpose, *where]).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(state[0] >> np.uint64(1)))
+
+
+class TwoViewLoader:
+    """Shuffled batches of two views of a source, made on `device`.
+
+    Holds no state that moves: epoch e is ordered by (seed, e), the views of step s
+    are drawn from (seed, s, rank), so a run that starts at step s gets what an
+    undisturbed run got there, bit for bit on a CPU. An epoch's last images that do
+    not fill a batch are left out of that epoch.
+
+    `batch_size` counts the images of all ranks together; each of `world_size` ranks
+    gets its part of the same global batch, with draws of its own. A run on two
+    ranks therefore sees the same images as on one, but other views of them.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        batch_size: int,
+        seed: int,
+        recipe: ViewPair,
+        normalisation: Normalisation | None = None,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if seed < 0:
+            raise ConfigError(f"the seed must be at least 0; got {seed}.")
+        if batch_size < 2:
+            raise ConfigError(
+                "a batch needs at least 2 images, for BatchNorm to have a variance; "
+                f"got {batch_size}."
+            )
+        if batch_size > len(source):
+            raise ConfigError(
+                f"a batch of {batch_size} needs at least as many images; {source.name} has "
+                f"{len(source)} to train on. Lower the batch size."
+            )
+        if batch_size % world_size or batch_size // world_size < 2:
+            raise ConfigError(
+                f"a batch of {batch_size} cannot be shared by {world_size} processes: choose a "
+                f"multiple of {world_size} that gives each at least 2."
+            )
+        self.source = source.to(device)
+        self.batch_size, self.seed, self.recipe = batch_size, seed, recipe
+        self.device = torch.device(device)
+        self.rank, self.world_size = rank, world_size
+        self.normalisation = normalisation_of(source) if normalisation is None else normalisation
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.source) // self.batch_size
+
+    def batches(self, first_step: int = 0, last_step: int | None = None) -> Iterator[Batch]:
+        """Batches of steps first_step, ..., last_step - 1; without end if that is None."""
+        steps, again = itertools.tee(
+            itertools.count(first_step) if last_step is None else range(first_step, last_step)
+        )
+        for step, (images, labels) in zip(steps, self.source.read(self._rows(again)), strict=True):
+            generator = seeded(self.seed, Purpose.VIEWS, step, self.rank, device=self.device)
+            view_a, view_b = (
+                make_view(images, generator, recipe=recipe, normalisation=self.normalisation)
+                for recipe in self.recipe
+            )
+            yield Batch(step, view_a, view_b, labels)
+
+    def _rows(self, steps: Iterable[int]) -> Iterator[Rows]:
+        order_of, order = -1, torch.empty(0, dtype=torch.long)
+        share = self.batch_size // self.world_size
+        for step in steps:
+            epoch, batch = divmod(step, self.steps_per_epoch)
+            if epoch != order_of:
+                generator = seeded(self.seed, Purpose.ORDER, epoch)
+                order_of, order = epoch, torch.randperm(len(self.source), generator=generator)
+            start = batch * self.batch_size + self.rank * share
+            yield order[start : start + share]
+
+
+def normalisation_of(source: Source) -> Normalisation:
+    """Mean and deviation of each channel over at most 4,096 images spread evenly over the source.
+
+    Rounded to four digits. A channel that never changes is not divided by anything.
+    """
+    rows = torch.linspace(0, len(source) - 1, min(len(source), NORMALISATION_IMAGES)).long()
+    total = square = torch.zeros(source.image_shape[0], dtype=torch.float64)
+    pixels = 0
+    for images, _ in source.read(torch.split(rows, 256)):
+        values = images.double().div_(255)
+        total = total + values.sum((0, 2, 3)).cpu()
+        square = square + values.square_().sum((0, 2, 3)).cpu()
+        pixels += images.numel() // images.shape[1]
+    mean = total / pixels
+    std = (square / pixels - mean**2).clamp_min(0).sqrt()
+    return Normalisation(
+        mean=tuple(round(value, 4) for value in mean.tolist()),
+        std=tuple(round(value, 4) or 1.0 for value in std.tolist()),
+    )

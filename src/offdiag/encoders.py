@@ -1,0 +1,101 @@
+"""Encoders (images to features) and projectors (features to projection); each has `.dim`."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from offdiag._checks import ConfigError, at_least
+from offdiag._types import View
+
+
+class Encoder(nn.Module):
+    """A network with its output width: `(batch, channels, height, width) -> (batch, dim)`.
+
+    Wrap any module of your own: `Encoder(my_net, dim=384)`.
+    """
+
+    def __init__(self, net: nn.Module, *, dim: int) -> None:
+        super().__init__()
+        at_least("the encoder's width", dim, 1)
+        self.net = net
+        self.dim = dim
+
+    def forward(self, images: View) -> Float[Tensor, "batch features"]:
+        features: Tensor = self.net(images)
+        return features
+
+
+def resnet(
+    build: Callable[..., nn.Module], *, channels: int = 3, small_stem: bool = True
+) -> Encoder:
+    """A torchvision ResNet without its classifier, from a random start.
+
+    `small_stem`, for images up to about 64 pixels: the first convolution is 3x3
+    with stride 1 and padding 1, and there is no max-pool (Chen et al. 2020,
+    appendix B.9). Otherwise the ordinary 7x7, stride 2, max-pool stem.
+    """
+    net = build(weights=None)
+    width: int = net.fc.in_features  # type: ignore[union-attr, assignment]
+    net.fc = nn.Identity()
+    if small_stem:
+        net.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
+        net.maxpool = nn.Identity()
+    elif channels != 3:
+        net.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")  # type: ignore[union-attr, arg-type]
+    return Encoder(net, dim=width)
+
+
+def small_conv(*, channels: int = 3, width: int = 32) -> Encoder:
+    """Three 3x3 convolutions with BatchNorm and ReLU, the last two with stride 2, then the mean.
+
+    Widths are `width`, 2 `width` and 4 `width`, the last being the feature width:
+    32 gives 128 features and about 93,000 weights. For images of 8 to 64 pixels.
+    """
+    at_least("the small net's width", width, 1)
+    layers: list[nn.Module] = []
+    before = channels
+    for after, stride in ((width, 1), (2 * width, 2), (4 * width, 2)):
+        layers += [
+            nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(inplace=True),
+        ]
+        before = after
+    return Encoder(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), dim=before)
+
+
+ENCODERS: Mapping[str, Callable[[int], Encoder]] = {
+    "small": lambda channels: small_conv(channels=channels),
+    "resnet18": lambda channels: resnet(torchvision.models.resnet18, channels=channels),
+    "resnet50": lambda channels: resnet(torchvision.models.resnet50, channels=channels),
+    "resnet18-imagenet": lambda channels: resnet(
+        torchvision.models.resnet18, channels=channels, small_stem=False
+    ),
+    "resnet50-imagenet": lambda channels: resnet(
+        torchvision.models.resnet50, channels=channels, small_stem=False
+    ),
+}
+"""Encoders by the names that the command line uses: number of image channels -> encoder."""
+
+
+def projector(widths: Sequence[int]) -> nn.Sequential:
+    """Linear, BatchNorm, ReLU, ..., Linear through `widths`; the first is the encoder's.
+
+    The last layer has neither BatchNorm nor ReLU: the objective normalises.
+    """
+    if len(widths) < 2 or min(widths) < 1:
+        raise ConfigError(
+            "a projector needs the encoder's width and at least one more, all positive; "
+            f"got {list(widths)}."
+        )
+    layers: list[nn.Module] = []
+    for before, after in zip(widths[:-2], widths[1:-1], strict=True):
+        layers += [
+            nn.Linear(before, after, bias=False),
+            nn.BatchNorm1d(after),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))

@@ -1,0 +1,98 @@
+"""From the settings of a run to its parts; the one place where names choose things."""
+
+import torch
+
+from offdiag._checks import ConfigError, choice
+from offdiag.data.dataset import Splits
+from offdiag.data.loader import TwoViewLoader, normalisation_of
+from offdiag.data.readers import load
+from offdiag.data.views import VIEWS, ViewPair
+from offdiag.encoders import ENCODERS, projector
+from offdiag.heads import HEADS
+from offdiag.losses import NORMALISERS
+from offdiag.methods.byol import BYOL
+from offdiag.methods.method import AbstractMethod
+from offdiag.methods.simsiam import SimSiam
+from offdiag.recipes.config import RunConfig
+from offdiag.training.schedules import Schedule
+
+
+def load_splits(config: RunConfig) -> Splits:
+    """The images that the settings ask for."""
+    return load(
+        config.data,
+        root=config.data_root,
+        image_size=config.image_size,
+        channels=config.channels,
+        download=config.download,
+        skip_corrupt=config.skip_corrupt,
+        stream=config.stream,
+        workers=config.workers,
+    )
+
+
+def build_method(config: RunConfig, *, image_channels: int) -> AbstractMethod:
+    """The method with fresh weights, drawn from the run's seed and from nothing else."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        encoder = ENCODERS[config.encoder](image_channels)
+        projection = projector((encoder.dim, *config.projector))
+        head = HEADS[config.head](config.projector[-1])
+    normalise = NORMALISERS[config.normaliser]
+    if config.method == "byol":
+        return BYOL(encoder, projection, head=head, normalise=normalise, momentum=config.momentum)
+    return SimSiam(
+        encoder,
+        projection,
+        head=head,
+        normalise=normalise,
+        stop_gradient=config.stop_gradient,
+    )
+
+
+def build_views(config: RunConfig, *, image_shape: tuple[int, int, int]) -> ViewPair:
+    """The named pair of view recipes; `auto` goes by the data set, then by channels and size."""
+    if config.views != "auto":
+        return VIEWS[choice("recipe of views", config.views, VIEWS)]
+    channels, height, _ = image_shape
+    if config.data == "digits":
+        return VIEWS["digits"]
+    if channels == 1:
+        return VIEWS["gray"]
+    return VIEWS["simsiam-cifar"] if height <= 96 else VIEWS["simsiam-imagenet"]
+
+
+def build_loader(config: RunConfig, splits: Splits, *, device: torch.device) -> TwoViewLoader:
+    """Batches of two views of the images to train on."""
+    source = splits.pretrain
+    return TwoViewLoader(
+        source,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        recipe=build_views(config, image_shape=source.image_shape),
+        normalisation=normalisation_of(source),
+        device=device,
+    )
+
+
+def build_schedule(config: RunConfig, *, steps_per_epoch: int) -> Schedule:
+    """The learning-rate schedule over the whole run."""
+    return Schedule(
+        steps=config.epochs * steps_per_epoch,
+        shape=config.schedule,
+        warmup=config.warmup_steps,
+        milestones=config.milestones,
+        decay_head=config.head_lr_decay,
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device asked for; auto takes an accelerator where there is one."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    available = {"cpu": True, "cuda": torch.cuda.is_available()}
+    if not available.get(name, torch.backends.mps.is_available()):
+        raise ConfigError(f"device {name!r} is not available on this machine: use --device auto.")
+    return torch.device(name)

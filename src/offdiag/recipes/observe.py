@@ -1,0 +1,106 @@
+"""The readings of a run while it trains, on images that stay the same throughout."""
+
+from dataclasses import dataclass
+
+import torch
+
+from offdiag._types import Covariance
+from offdiag.data.dataset import Dataset, Source, Splits, in_order
+from offdiag.data.views import Normalisation
+from offdiag.diagnostics.readings import read_embeddings, read_head
+from offdiag.diagnostics.weights import off_diagonal_norm
+from offdiag.evaluation.features import extract
+from offdiag.evaluation.protocol import knn_accuracies
+from offdiag.heads import head_matrix
+from offdiag.methods.method import AbstractMethod
+from offdiag.results.history import HeadMatrices, Row
+from offdiag.training.fit import Pulse
+
+PROBE_IMAGES = 2_048
+KNN_STORED = 10_000
+KNN_QUERIES = 2_000
+
+
+class Observer:
+    """Reads a method on up to 2,048 unaugmented training images, spread evenly over the set.
+
+    kNN, where there are labels, stores up to 10,000 and asks up to 2,000 of the
+    evaluation images, spread likewise: a reading, not the final evaluation. The
+    network is in evaluation mode and in full precision.
+    """
+
+    def __init__(self, splits: Splits, *, normalisation: Normalisation) -> None:
+        self.normalisation = normalisation
+        self.probe = _sample(splits.pretrain, PROBE_IMAGES)
+        labelled = splits.train is not None and splits.test is not None
+        self.stored = _sample(splits.train, KNN_STORED) if labelled else None
+        self.queries = _sample(splits.test, KNN_QUERIES) if labelled else None
+
+    def read(self, method: AbstractMethod, pulse: Pulse, *, images_per_step: int) -> Row:
+        """One row of the run's history."""
+        probe = extract(method, self.probe, normalisation=self.normalisation)
+        knn = None
+        if self.stored is not None and self.queries is not None:
+            stored = extract(method, self.stored, normalisation=self.normalisation)
+            queries = extract(method, self.queries, normalisation=self.normalisation)
+            knn = knn_accuracies(stored, queries)
+        matrix = head_matrix(method.head)
+        return Row(
+            step=pulse.step,
+            epoch=pulse.epoch,
+            seconds=pulse.seconds,
+            loss=pulse.loss,
+            learning_rate=pulse.learning_rate,
+            head_learning_rate=pulse.head_learning_rate,
+            images_per_second=pulse.steps_per_second * images_per_step,
+            features=read_embeddings(probe.features),
+            projection=read_embeddings(probe.projection),
+            prediction=read_embeddings(probe.prediction),
+            head=None if matrix is None else read_head(matrix),
+            knn=knn,
+        )
+
+
+@dataclass
+class HeadSnapshots:
+    """The head's matrix at the start, at its largest off-diagonal norm so far, and now."""
+
+    start: Covariance
+    peak: Covariance
+    end: Covariance
+    peak_epoch: float = 0.0
+    end_epoch: float = 0.0
+
+    @classmethod
+    def of(cls, matrix: Covariance) -> "HeadSnapshots":
+        """All three are the matrix at the start."""
+        matrix = matrix.cpu()
+        return cls(start=matrix, peak=matrix, end=matrix)
+
+    def take(self, matrix: Covariance, *, epoch: float) -> None:
+        """Move the end, and the peak if this is higher."""
+        self.end, self.end_epoch = matrix.cpu(), epoch
+        if off_diagonal_norm(self.end) > off_diagonal_norm(self.peak):
+            self.peak, self.peak_epoch = self.end, epoch
+
+    def result(self) -> HeadMatrices:
+        return HeadMatrices(
+            start=self.start.numpy(),
+            peak=self.peak.numpy(),
+            end=self.end.numpy(),
+            peak_epoch=self.peak_epoch,
+            end_epoch=self.end_epoch,
+        )
+
+
+def _sample(source: Source | None, most: int) -> Dataset:
+    """At most `most` images, spread evenly over the source, held in memory."""
+    assert source is not None
+    rows = torch.linspace(0, len(source) - 1, min(most, len(source))).round().long()
+    pieces = list(in_order(source.subset(rows)))
+    return Dataset(
+        images=torch.cat([images for images, _ in pieces]),
+        labels=None if source.labels is None else source.labels[rows.to(source.labels.device)],
+        classes=source.classes,
+        name=source.name,
+    )

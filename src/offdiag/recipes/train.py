@@ -1,0 +1,272 @@
+"""Train one run into a directory, and continue one that stopped, to the same bits."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+
+from offdiag._checks import RunError
+from offdiag._files import remove_parts, write_whole
+from offdiag.data.dataset import Splits
+from offdiag.evaluation.features import extract
+from offdiag.evaluation.protocol import evaluate
+from offdiag.heads import head_matrix
+from offdiag.methods.method import AbstractMethod
+from offdiag.recipes.build import (
+    build_loader,
+    build_method,
+    build_schedule,
+    load_splits,
+    pick_device,
+)
+from offdiag.recipes.circumstances import circumstances
+from offdiag.recipes.config import RunConfig
+from offdiag.recipes.observe import HeadSnapshots, Observer
+from offdiag.results.history import (
+    CONFIG_FILE,
+    EVALUATION_FILE,
+    METRICS_FILE,
+    Row,
+    RunRecord,
+    append_row,
+    keep_rows,
+    read_config,
+    write_head,
+)
+from offdiag.training.checkpoint import load_checkpoint, save_checkpoint
+from offdiag.training.fit import Progress, Pulse, fit
+from offdiag.training.optimizers import make_optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watcher:
+    """Who wants to hear of a run: `started(first_step, last_step)` once, `stepped(step)`
+    after each step, `read(row)` at each reading."""
+
+    started: Callable[[int, int], None] = lambda first, last: None
+    stepped: Callable[[int], None] = lambda step: None
+    read: Callable[[Row], None] = lambda row: None
+
+
+SILENT = Watcher()
+
+
+def train(
+    config: RunConfig,
+    out: Path,
+    *,
+    method: AbstractMethod | None = None,
+    watcher: Watcher = SILENT,
+) -> RunRecord:
+    """Train into the new directory `out`, evaluate if there are labels, return the record.
+
+    `method` takes the place of the one that `config` names, with an encoder,
+    projector and head of your own; config's words for those are then not used.
+
+    `out` must not exist, or be empty; it appears whole, with a checkpoint of step 0,
+    once data and settings are known to be good. Raises ConfigError, DataError,
+    RunError or TrainingError, each a sentence for the user.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(
+            f"{out} exists already: choose another directory, or continue that run "
+            f"with --resume {out}."
+        )
+    run = _Run(config, method)
+    run.settle(out)
+    return run.finish(watcher)
+
+
+def resume(
+    directory: Path, *, method: AbstractMethod | None = None, watcher: Watcher = SILENT
+) -> RunRecord:
+    """Continue the run in `directory` from its checkpoint, with the settings it began with.
+
+    A run of your own `method` needs it again, built in the same way. On a CPU the
+    weights come out bit for bit as those of a run that never stopped.
+    A run that had trained to its end is evaluated if that was missing.
+    """
+    config = RunConfig.from_dict(read_config(directory)["config"])
+    state = load_checkpoint(directory)
+    _refuse_other_configuration(state["config"], config.to_dict(), directory)
+    run = _Run(config, method)
+    run.restore(directory, state)
+    return run.finish(watcher)
+
+
+class _Run:
+    """The parts of one run, its directory, and where it stands."""
+
+    def __init__(self, config: RunConfig, method: AbstractMethod | None) -> None:
+        self.config = config
+        self.device = pick_device(config.device)
+        self.splits: Splits = load_splits(config).to(self.device)
+        self.loader = build_loader(config, self.splits, device=self.device)
+        channels = self.splits.pretrain.image_shape[0]
+        own = build_method(config, image_channels=channels) if method is None else method
+        self.method = own.to(self.device)
+        if config.channels_last:
+            self.method.to(memory_format=torch.channels_last)
+        self.optimizer = make_optimizer(
+            config.optimizer,
+            self.method,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            head_lr_ratio=config.head_lr_ratio,
+        )
+        self.schedule = build_schedule(config, steps_per_epoch=self.loader.steps_per_epoch)
+        self.progress = Progress()
+        start = head_matrix(self.method.head)
+        self.head = None if start is None else HeadSnapshots.of(start)
+        self.directory = Path()
+
+    def settle(self, out: Path) -> None:
+        """Make the directory, whole from its first moment: it is filled under another name."""
+        nursery = out.parent / f".{out.name}.part"
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(nursery, ignore_errors=True)
+            nursery.mkdir()
+            self.directory = nursery
+            write_whole(nursery / CONFIG_FILE, self._described())
+            self.checkpoint()
+            os.replace(nursery, out)
+        except OSError as error:
+            shutil.rmtree(nursery, ignore_errors=True)
+            raise RunError(
+                f"cannot make the run directory {out}: {error.strerror or error}."
+            ) from error
+        except RunError:
+            shutil.rmtree(nursery, ignore_errors=True)
+            raise
+        self.directory = out
+
+    def restore(self, directory: Path, state: dict[str, Any]) -> None:
+        """Take up a checkpoint; readings made after it are dropped, to be made again."""
+        self.directory = directory
+        remove_parts(directory)
+        try:
+            self.method.load_state_dict(state["method"])
+        except RuntimeError as error:
+            raise RunError(
+                f"the weights in {directory} are not those of this method "
+                f"({str(error).splitlines()[0]}): give the method that the run was started with."
+            ) from error
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = Progress(**state["progress"])
+        if self.head is not None:
+            self.head = HeadSnapshots(**state["head"])
+        keep_rows(directory / METRICS_FILE, last_step=self.progress.step)
+
+    def finish(self, watcher: Watcher) -> RunRecord:
+        """Train to the end and evaluate; skips what is done already."""
+        watcher.started(self.progress.step, self.schedule.steps)
+        if self.progress.step < self.schedule.steps:
+            self._fit(watcher)
+        if not (self.directory / EVALUATION_FILE).exists() and self.splits.test is not None:
+            write_whole(self.directory / EVALUATION_FILE, json.dumps(self._evaluated(), indent=1))
+        return RunRecord.load(self.directory)
+
+    def checkpoint(self) -> None:
+        """Write the checkpoint and, if the head is a matrix, its pictures so far."""
+        save_checkpoint(
+            self.directory,
+            {
+                "config": self.config.to_dict(),
+                "image_shape": self.splits.pretrain.image_shape,
+                "normalisation": {
+                    "mean": self.loader.normalisation.mean,
+                    "std": self.loader.normalisation.std,
+                },
+                "progress": self.progress.state(),
+                "method": self.method.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "head": None if self.head is None else dict(vars(self.head)),
+            },
+        )
+        if self.head is not None:
+            write_head(self.directory, self.head.result())
+
+    def _fit(self, watcher: Watcher) -> None:
+        config, per_epoch = self.config, self.loader.steps_per_epoch
+        fabric = Fabric(
+            accelerator=self.device.type,
+            devices=1,
+            precision=config.precision,  # type: ignore[arg-type]
+            loggers=TensorBoardLogger(self.directory, name="tensorboard")
+            if config.tensorboard
+            else None,
+        )
+        observer = Observer(self.splits, normalisation=self.loader.normalisation)
+        if config.compile:
+            self.method.compile()
+
+        def on_reading(pulse: Pulse) -> None:
+            row = observer.read(self.method, pulse, images_per_step=config.batch_size)
+            matrix = head_matrix(self.method.head)
+            if self.head is not None and matrix is not None:
+                self.head.take(matrix, epoch=pulse.epoch)
+            append_row(self.directory / METRICS_FILE, row)
+            fabric.log_dict(row.scalars(), step=row.step)
+            watcher.read(row)
+
+        fit(
+            self.method,
+            self.loader,
+            self.optimizer,
+            fabric=fabric,
+            schedule=self.schedule,
+            progress=self.progress,
+            read_every=per_epoch * (config.read_every or max(1, config.epochs // 100)),
+            checkpoint_seconds=config.checkpoint_seconds,
+            on_reading=on_reading,
+            on_checkpoint=self.checkpoint,
+            on_step=watcher.stepped,
+            channels_last=config.channels_last,
+        )
+
+    def _evaluated(self) -> dict[str, Any]:
+        assert self.splits.train is not None and self.splits.test is not None
+        normalisation = self.loader.normalisation
+        train = extract(self.method, self.splits.train, normalisation=normalisation)
+        return evaluate(train, extract(self.method, self.splits.test, normalisation=normalisation))
+
+    def _described(self) -> str:
+        source, test = self.splits.pretrain, self.splits.test
+        described = {
+            "config": self.config.to_dict(),
+            "circumstances": {
+                **circumstances(self.device),
+                "data": {
+                    "name": source.name,
+                    "images": len(source),
+                    "image_shape": source.image_shape,
+                    "classes": len(source.classes),
+                    "test_images": 0 if test is None else len(test),
+                },
+                "method": type(self.method).__name__,
+                "parameters": sum(p.numel() for p in self.method.parameters() if p.requires_grad),
+                "steps": self.schedule.steps,
+            },
+        }
+        return json.dumps(described, indent=1)
+
+
+def _refuse_other_configuration(
+    saved: dict[str, Any], present: dict[str, Any], directory: Path
+) -> None:
+    saved, present = json.loads(json.dumps(saved)), json.loads(json.dumps(present))
+    differing = [k for k in sorted(saved | present) if saved.get(k) != present.get(k)]
+    if differing:
+        changes = ", ".join(f"{k} {saved.get(k)!r}, not {present.get(k)!r}" for k in differing)
+        raise RunError(
+            f"the checkpoint in {directory} is of another configuration: it has {changes}. "
+            f"Restore {CONFIG_FILE} or the checkpoint, or start a new run."
+        )

@@ -1,0 +1,72 @@
+"""The runs side by side: one row of cells for each."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from offdiag.report.numbers import Cell, cell, duration, epoch, percent, significant
+from offdiag.results.history import Readings, RunRecord
+
+GROUPS = (
+    ("Head", ("",)),
+    ("Loss", ("",)),
+    ("Effective rank", ("features", "projection")),
+    ("Nearest neighbours", ("features", "projection")),
+    ("Linear probe", ("features", "projection")),
+    ("Off-diagonal norm of the head", ("peak", "end")),
+    ("Time", ("",)),
+)
+"""Headings of the table's columns, and what each is split into."""
+
+
+def overview(record: RunRecord) -> list[Cell]:
+    """The cells of one run, in the order of `GROUPS`."""
+    last = record.history[-1]
+    return [
+        cell(_text(record.config.get("head")), otherwise="the configuration names no head"),
+        cell(significant(last.loss), otherwise="the last loss is not a finite number"),
+        _rank(last.features),
+        _rank(last.projection),
+        *(_accuracy(record, "knn", part) for part in ("features", "projection")),
+        *(_accuracy(record, "linear", part) for part in ("features", "projection")),
+        *_norms(record),
+        cell(duration(last.seconds), otherwise="no time was recorded"),
+    ]
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _rank(readings: Readings) -> Cell:
+    if not math.isfinite(readings.effective_rank):
+        return cell(None, otherwise="all outputs are the same, so the spectrum has no rank")
+    return Cell(text=f"{readings.effective_rank:.1f} of {readings.dim}")
+
+
+def _accuracy(record: RunRecord, kind: str, part: str) -> Cell:
+    evaluation: Mapping[str, Any] = record.evaluation or {}
+    value = evaluation.get(kind, {}).get(part)
+    if value is None and kind == "knn" and record.evaluation is None:
+        reading = (record.history[-1].knn or {}).get(part)
+        if reading is not None:
+            return Cell(text=percent(reading) or "", why="reading during training, on a part")
+    labelled = any(row.knn is not None for row in record.history)
+    why = "not evaluated yet" if labelled else "needs labels; no evaluation is recorded"
+    return cell(percent(value), otherwise=why)
+
+
+def _norms(record: RunRecord) -> list[Cell]:
+    norms = [
+        (row.head.off_diagonal_norm, row.epoch)
+        for row in record.history
+        if row.head is not None and math.isfinite(row.head.off_diagonal_norm)
+    ]
+    if not norms:
+        none = cell(None, otherwise="this head is not a single matrix")
+        return [none, none]
+    peak, at = max(norms, key=lambda pair: pair[0])
+    final = significant(norms[-1][0])
+    if peak == 0:
+        return [Cell(text="0"), Cell(text="0")]
+    return [Cell(text=f"{significant(peak)} (epoch {epoch(at)})"), Cell(text=final or "")]

@@ -1,0 +1,385 @@
+"""Records and charts as one self-contained page: `report.html`.
+
+The page needs no network: the chart library is inside it, once. Names from outside
+are escaped by the template; the charts' JSON is escaped so that no name can end its
+script tag; and the page's policy lets only the scripts written here run.
+"""
+
+import base64
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import jinja2
+import numpy as np
+import vl_convert
+from markupsafe import Markup
+
+from offdiag._checks import ConfigError, RunError
+from offdiag._files import write_whole
+from offdiag.plots import theme, training
+from offdiag.plots.thinning import evenly
+from offdiag.report.numbers import Cell, cell, epoch, percent, significant
+from offdiag.report.overview import GROUPS, overview
+from offdiag.report.sentences import cases, headline
+from offdiag.report.settings import command, settings
+from offdiag.results.history import RunRecord
+
+TITLE = "Does it collapse?"
+TABLE_EPOCHS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A section that the caller adds: a heading, plain text (blank lines part paragraphs), a chart.
+
+    The chart draws itself in the page's colours; give it `width="container"` so that
+    it fits a phone.
+    """
+
+    heading: str
+    text: str
+    chart: alt.TopLevelMixin | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A chart with its words, and its values as a table for those who cannot see it."""
+
+    id: str
+    title: str
+    how: str
+    spec: Mapping[str, Any]
+    canvas: bool = False
+    square: bool = False
+    table: tuple[tuple[str, ...], tuple[tuple[str, tuple[Cell, ...]], ...]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The pictures of one run's head, or the sentence that says why there are none."""
+
+    name: str
+    sentence: str
+    figures: tuple[Figure, ...] = ()
+
+
+def write_report(
+    records: Sequence[RunRecord],
+    out: Path,
+    *,
+    title: str = TITLE,
+    extra_sections: Sequence[Section] = (),
+) -> None:
+    """Write the page of `records` to the file `out`, whole or not at all.
+
+    The folder is made if it is missing. RunError says what the system refused.
+    """
+    page = render_report(records, title=title, extra_sections=extra_sections)
+    if out.is_dir():
+        raise RunError(f"cannot write {out}: it is a folder. Give the name of a file in it.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"cannot make the folder {out.parent}: {error.strerror or error}. Choose another place."
+        ) from error
+    write_whole(out, page)
+
+
+def render_report(
+    records: Sequence[RunRecord],
+    *,
+    title: str = TITLE,
+    extra_sections: Sequence[Section] = (),
+) -> str:
+    """The page as HTML, a function of the records alone; ConfigError without a record."""
+    if not records:
+        raise ConfigError("a report needs at least one run; got none.")
+    if empty := [record.name for record in records if not record.history]:
+        raise ConfigError(
+            f"a report needs at least one reading of each run; {empty[0]!r} has none."
+        )
+    records = _named_apart(records)
+    runs = cases(records)
+    table = [overview(record) for record in records]
+    page = _template().render(
+        title=_writable(title),
+        headline=headline(runs),
+        runs=runs,
+        colours=[theme.PALETTE[i % len(theme.PALETTE)] for i in range(len(records))],
+        groups=GROUPS,
+        overview=table,
+        reasons=_reasons(records, table),
+        curve_groups=_curve_groups(records),
+        spectra=_spectra(records),
+        heads=[_head(record, number) for number, record in enumerate(records)],
+        sections=[_section(section, i) for i, section in enumerate(extra_sections)],
+        settings=settings([record.config for record in records]),
+        circumstances=settings([record.circumstances for record in records]),
+        evaluations=settings([(r.evaluation or {}).get("settings", {}) for r in records]),
+        commands=[command(record) for record in records],
+        grounds={ground: theme.config(ground) for ground in ("light", "dark")},
+        style=_beside("page.css"),
+        library=_library(),
+        script=_beside("page.js"),
+        hashes=[_hash(_library()), _hash(_beside("page.js"))],
+    )
+    return _writable(page)
+
+
+def _named_apart(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The records under names that are distinct, not empty, on one line, and can be written."""
+    taken: set[str] = set()
+    named = []
+    for number, record in enumerate(records, start=1):
+        stem = name = " ".join(_writable(record.name).split()) or f"run {number}"
+        copy = 2
+        while name in taken:
+            name, copy = f"{stem} ({copy})", copy + 1
+        taken.add(name)
+        named.append(replace(record, name=name))
+    return named
+
+
+def _writable(text: str) -> str:
+    """Text without the stray surrogates that a file name may hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _reasons(
+    records: Sequence[RunRecord], table: Sequence[Sequence[Cell]]
+) -> list[tuple[str, list[str]]]:
+    """Why cells are marked, each reason once, with the runs it holds for."""
+    reasons: dict[str, dict[str, None]] = {}
+    for record, cells in zip(records, table, strict=True):
+        for marked in (one for one in cells if one.why):
+            reasons.setdefault(marked.why, {})[record.name] = None
+    return [(why, list(names)) for why, names in reasons.items()]
+
+
+def _curve_groups(records: Sequence[RunRecord]) -> list[tuple[str, str, list[Figure], list[str]]]:
+    """Heading, lead, figures and the sentences on what is missing, for each group of curves."""
+    groups = (
+        (
+            "What the loss sees, and what it does not",
+            "The loss asks only that two views of an image agree. The vote of the nearest "
+            "neighbours asks whether different images still differ.",
+            training.WHAT_CURVES,
+            "Nearest neighbours need labels, and no run has them.",
+        ),
+        (
+            "How many dimensions are in use",
+            "Dimensional collapse is a representation that squeezes into a few directions. "
+            "These readings see it; the loss does not.",
+            training.DIMENSION_CURVES,
+            "",
+        ),
+        (
+            "The head while it trains",
+            "In the paper's account the head starts as the identity, lends strong features to "
+            "other coordinates while weak ones are learned, and then returns.",
+            training.HEAD_CURVES,
+            "",
+        ),
+    )
+    told = []
+    for heading, lead, curves, otherwise in groups:
+        figures = [_curve(records, curve) for curve in curves if curve.drawn(records)]
+        missing = [] if len(figures) == len(curves) else [otherwise]
+        if curves is training.HEAD_CURVES:
+            missing = _without_matrix(records)
+        told.append((heading, lead, figures, [sentence for sentence in missing if sentence]))
+    return told
+
+
+def _without_matrix(records: Sequence[RunRecord]) -> list[str]:
+    names = [r.name for r in records if all(row.head is None for row in r.history)]
+    if not names:
+        return []
+    return [f"Not drawn, because the head is not a single matrix: {', '.join(names)}."]
+
+
+def _curve(records: Sequence[RunRecord], curve: training.Curve) -> Figure:
+    drawn = curve.drawn(records)
+    # All runs, drawn or not, so that each keeps its colour.
+    return Figure(
+        id=f"curve-{curve.key}",
+        title=curve.title,
+        how=curve.how,
+        spec=_spec(training.curve(records, curve, legend=False)),
+        table=_curve_table(drawn, curve),
+    )
+
+
+def _curve_table(
+    records: Sequence[RunRecord], curve: training.Curve
+) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[Cell, ...]], ...]]:
+    epochs = sorted({row.epoch for record in records for row in record.history})
+    chosen = [epochs[i] for i in evenly(len(epochs), TABLE_EPOCHS)]
+    word = percent if "%" in curve.format else significant
+    rows = []
+    for record in records:
+        at = dict(zip((row.epoch for row in record.history), curve.values(record), strict=True))
+        cells = (cell(word(at.get(e)), otherwise="no reading at this epoch") for e in chosen)
+        rows.append((record.name, tuple(cells)))
+    return tuple(f"epoch {epoch(e)}" for e in chosen), tuple(rows)
+
+
+def _spectra(records: Sequence[RunRecord]) -> list[Figure]:
+    final = Figure(
+        id="spectra-final",
+        title="Spectra at the end",
+        how="Eigenvalues of the projection's covariance as shares of all variance, largest "
+        "first. The longer a spectrum stays near the dashed line, where every direction counts the "
+        "same, the more directions are in use; a collapsed one drops like a cliff. Shares below a "
+        "millionth are drawn there.",
+        spec=_spec(training.final_spectra(records, legend=False)),
+    )
+    over_time = [
+        Figure(
+            id=f"spectrum-{number}",
+            title=record.name,
+            how="",
+            spec=_spec(training.spectrum_over_time(record)),
+            canvas=True,
+        )
+        for number, record in enumerate(records)
+    ]
+    return [final, *over_time]
+
+
+def _head(record: RunRecord, number: int) -> Head:
+    matrices = record.head
+    if matrices is None:
+        return Head(name=record.name, sentence="This head is not a single matrix.")
+    moments = (
+        ("start", "At the start", matrices.start),
+        ("peak", f"At its peak, epoch {epoch(matrices.peak_epoch)}", matrices.peak),
+        ("end", f"At the end, epoch {epoch(matrices.end_epoch)}", matrices.end),
+    )
+    if not all(np.isfinite(matrix).all() for _, _, matrix in moments):
+        return Head(name=record.name, sentence="The head's entries are not all finite numbers.")
+    limit = training.matrix_scale([matrix for _, _, matrix in moments])
+    if limit == 0 and all(np.array_equal(m, np.eye(len(m))) for _, _, m in moments):
+        return Head(
+            name=record.name, sentence="The head is exactly the identity, from start to end."
+        )
+    size = len(matrices.end)
+    sentence = (
+        f"{size} × {size} entries of E − I, one colour scale for the three, ending at the largest "
+        f"off-diagonal entry, ±{significant(limit)}; a stronger diagonal takes the end colour."
+    )
+    if size > training.MATRIX_CELLS:
+        block = -(-size // training.MATRIX_CELLS)
+        sentence += f" Each cell is the strongest entry of a block of {block} × {block}."
+    return Head(
+        name=record.name,
+        sentence=sentence,
+        figures=tuple(
+            Figure(
+                id=f"head-{number}-{key}",
+                title=title,
+                how="",
+                spec=_spec(
+                    training.head_matrix(
+                        matrix,
+                        limit=limit or 1.0,
+                        title=f"{record.name}: {title}",
+                        height="container",
+                    )
+                ),
+                canvas=True,
+                square=True,
+            )
+            for key, title, matrix in moments
+        ),
+    )
+
+
+def _section(section: Section, number: int) -> tuple[str, list[str], Figure | None]:
+    figure = None
+    if section.chart is not None:
+        figure = Figure(
+            id=f"extra-{number}", title=section.heading, how="", spec=_spec(section.chart)
+        )
+    paragraphs = [part.strip() for part in section.text.split("\n\n") if part.strip()]
+    return section.heading, paragraphs, figure
+
+
+def _spec(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    """The chart as JSON can hold it; the page brings the configuration and the schema."""
+    spec = _finite(chart.to_dict())
+    spec.pop("$schema", None)
+    return {key: value for key, value in spec.items() if key != "config"} | {
+        "config": _without_colours(spec.get("config", {}))
+    }
+
+
+def _without_colours(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A chart's own configuration, less what the page's light and dark decide."""
+    ours = theme.config()
+    return {key: value for key, value in config.items() if key not in ours}
+
+
+def _finite(value: Any) -> Any:
+    """The same value with null for every number that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {_writable(str(key)): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return _writable(value) if isinstance(value, str) else value
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["chart_json"] = _script_json
+    return environment.get_template("page.html.j2")
+
+
+def _script_json(value: Any) -> Markup:
+    """JSON for a script tag: without < > & no text in it can end the tag or open a comment."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+@functools.cache
+def _library() -> Markup:
+    """Vega, Vega-Lite and Vega-Embed as one script, as they come with vl-convert."""
+    # A browser reads \r\n as \n, and would then find another hash than ours.
+    return _inlined(
+        vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("\r\n", "\n")
+    )
+
+
+@functools.cache
+def _beside(name: str) -> Markup:
+    return _inlined((Path(__file__).parent / name).read_text(encoding="utf-8"))
+
+
+def _inlined(text: str) -> Markup:
+    """Code of our own choosing, put into the page as it is; it must not end its own tag."""
+    assert "</script" not in text.lower() and "</style" not in text.lower()
+    return Markup(text)
+
+
+def _hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"

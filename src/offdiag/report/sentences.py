@@ -1,0 +1,214 @@
+"""The sentences on top of the page: every one of them true of the runs that are given."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from offdiag.diagnostics.verdict import Kind, Verdict, judge
+from offdiag.report.numbers import epoch, percent, significant
+from offdiag.results.history import RunRecord
+
+OBJECTIVE = ("data", "method", "normaliser", "stop_gradient", "views")
+"""Settings under which the loss, or its height, means something else."""
+
+FEW = 4
+"""So many runs are named one by one; of more, the ends."""
+
+COLLAPSED = (Kind.DIMENSIONAL, Kind.COMPLETE)
+
+HEADS: Mapping[str, str] = {
+    "none": "without a head",
+    "off-diagonal": "with the off-diagonal head",
+    "full": "with the full head",
+    "lower": "with the lower-triangular head",
+    "upper": "with the upper-triangular head",
+    "symmetric": "with the symmetric head",
+    "linear": "with the linear head",
+    "mlp": "with the MLP head",
+    "bias": "with the bias-only head",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A run, its verdict, and the words by which the page's sentences call it."""
+
+    record: RunRecord
+    verdict: Verdict
+    called: str
+
+    @property
+    def collapsed(self) -> bool:
+        return self.verdict.kind in COLLAPSED
+
+    @property
+    def rank(self) -> float:
+        return self.record.history[-1].projection.effective_rank
+
+    @property
+    def loss(self) -> float:
+        return self.record.history[-1].loss
+
+    @property
+    def unfinished(self) -> str | None:
+        """How far a run has come that is not at its last epoch; None if it is, or no one knows."""
+        planned = self.record.config.get("epochs")
+        now = self.record.history[-1].epoch
+        # Epochs are steps over steps per epoch, so the last one may miss by a rounding.
+        if not isinstance(planned, int | float) or now >= planned - 1e-6:
+            return None
+        return f"epoch {epoch(now)} of {epoch(planned)}"
+
+
+def cases(records: Sequence[RunRecord]) -> list[Case]:
+    """Each run with its verdict, called by its head where that tells the runs apart."""
+    heads = [record.config.get("head") for record in records]
+    by_head = len(set(map(str, heads))) == len(records) and all(
+        str(head) in HEADS for head in heads
+    )
+    return [
+        Case(
+            record=record,
+            verdict=judge(record.history),
+            called=HEADS[str(head)] if by_head else f"in run “{record.name}”",
+        )
+        for record, head in zip(records, heads, strict=True)
+    ]
+
+
+def headline(runs: Sequence[Case]) -> list[str]:
+    """The verdict on all runs together, one or a few sentences."""
+    going = [run for run in runs if run.unfinished]
+    sentences = [_one(runs[0])] if len(runs) == 1 else _several(runs)
+    if going:
+        far = _listed([f"{run.called} at {run.unfinished}" for run in going])
+        which = (
+            f"This run is not at its end yet ({going[0].unfinished})"
+            if len(runs) == 1
+            else f"Not all runs are at their end yet ({far})"
+        )
+        sentences.append(f"{which}, so this may change.")
+    return sentences
+
+
+def _one(run: Case) -> str:
+    start = _capital(run.called)
+    match run.verdict.kind:
+        case Kind.HEALTHY:
+            return f"{start} {_keeps(run)}: it does not collapse."
+        case Kind.UNKNOWN:
+            return f"{start}, nothing can be said of collapse yet: {_lower(run.verdict.sentence)}"
+        case _:
+            return f"{start} {_collapses(run)}."
+
+
+def _several(runs: Sequence[Case]) -> list[str]:
+    healthy = sorted(
+        (run for run in runs if run.verdict.kind is Kind.HEALTHY), key=lambda run: -run.rank
+    )
+    collapsed = [run for run in runs if run.collapsed]
+    unknown = [run for run in runs if run.verdict.kind is Kind.UNKNOWN]
+    sentences = []
+    if healthy and collapsed:
+        best, worst = _foremost(healthy), _plainest(collapsed)
+        sentences += _contrast(best, worst)
+        if rest := [run for run in collapsed if run is not worst]:
+            sentences.append(f"The projection also collapses {_told(rest)}.")
+        if rest := [run for run in healthy if run is not best]:
+            sentences.append(f"The projection does not collapse {_told(rest)}.")
+    elif collapsed:
+        which = f"All {len(runs)} runs collapse" if not unknown else "Each run judged collapses"
+        sentences.append(f"{which}: {_told(collapsed)}.")
+    elif healthy:
+        which = f"None of the {len(runs)} runs" if not unknown else "No run that can be judged"
+        told = _listed([f"{_rank(run)} {run.called}" for run in healthy])
+        if len(healthy) > FEW:
+            ends = healthy[-1], healthy[0]
+            told = "between " + _listed([f"{_rank(run)} {run.called}" for run in ends])
+        sentences.append(f"{which} collapses: the projection keeps an effective rank of {told}.")
+    if unknown:
+        told = _listed([run.called for run in unknown])
+        sentences.append(f"Nothing can be said of collapse yet {told}.")
+    return sentences
+
+
+def _foremost(healthy: Sequence[Case]) -> Case:
+    """The paper's head where it is among the healthy, else the highest rank."""
+    return next((r for r in healthy if r.record.config.get("head") == "off-diagonal"), healthy[0])
+
+
+def _plainest(collapsed: Sequence[Case]) -> Case:
+    """The run without a head where it is among the collapsed, else the lowest rank."""
+    bare = (run for run in collapsed if run.record.config.get("head") == "none")
+    return next(bare, min(collapsed, key=lambda run: (run.rank, run.loss)))
+
+
+def _contrast(best: Case, worst: Case) -> list[str]:
+    lower = _comparable(best, worst) and worst.loss < best.loss
+    aside = (
+        f", although its loss is lower ({significant(worst.loss)} against "
+        f"{significant(best.loss)}): the loss cannot see collapse"
+        if lower
+        else ""
+    )
+    sentences = [
+        f"{_capital(best.called)} {_keeps(best)}; "
+        f"{worst.called} {_collapses(worst, short=True)}{aside}."
+    ]
+    ours, theirs = _knn(best), _knn(worst)
+    if ours is not None and theirs is not None:
+        sentences.append(
+            "Nearest neighbours on the projection name the right class for "
+            f"{percent(ours)} of the test images {best.called} and for {percent(theirs)} "
+            f"{worst.called}."
+        )
+    return sentences
+
+
+def _told(runs: Sequence[Case]) -> str:
+    return _listed([f"{run.called} ({_rank(run)})" for run in runs])
+
+
+def _keeps(run: Case) -> str:
+    return f"the projection keeps an effective rank of {_rank(run)}"
+
+
+def _collapses(run: Case, *, short: bool = False) -> str:
+    what = "it" if short else "the projection"
+    if run.verdict.kind is Kind.COMPLETE:
+        return f"{what} collapses completely, to nearly one point"
+    rank = f"{run.rank:.1f}" if short else f"an effective rank of {_rank(run)}"
+    return f"{what} collapses to {rank}"
+
+
+def _rank(run: Case) -> str:
+    if not math.isfinite(run.rank):
+        return "no rank at all"
+    return f"{run.rank:.1f} of {run.record.history[-1].projection.dim}"
+
+
+def _knn(run: Case) -> float | None:
+    evaluation: Mapping[str, Any] = run.record.evaluation or {}
+    value = evaluation.get("knn", {}).get("projection")
+    return None if value is None else float(value)
+
+
+def _comparable(a: Case, b: Case) -> bool:
+    """Whether a lower loss means the same in both: one objective, and both finite."""
+    same = all(a.record.config.get(key) == b.record.config.get(key) for key in OBJECTIVE)
+    return same and math.isfinite(a.loss) and math.isfinite(b.loss)
+
+
+def _listed(items: Sequence[str]) -> str:
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

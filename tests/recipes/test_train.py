@@ -1,0 +1,241 @@
+"""A run from start to end, stopped and resumed, and everything that can go wrong on the way."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from offdiag._checks import ConfigError, RunError, TrainingError
+from offdiag.encoders import Encoder, projector
+from offdiag.heads import HEADS, IdentityInitHead
+from offdiag.methods.simsiam import SimSiam
+from offdiag.recipes.config import METHODS, RunConfig
+from offdiag.recipes.train import Watcher, resume, train
+from offdiag.results.history import METRICS_FILE, RunRecord
+from offdiag.training.checkpoint import CHECKPOINT_FILE, load_checkpoint
+
+SHORT = RunConfig(epochs=3, batch_size=512, projector=(16, 8), checkpoint_seconds=0)
+
+
+class Stop(Exception):
+    """A run is cut off at this point."""
+
+
+def stop_at(step):
+    def stepped(now):
+        if now == step:
+            raise Stop
+
+    return Watcher(stepped=stepped)
+
+
+def weights(directory):
+    state = load_checkpoint(directory)
+    return {**state["method"], **{f"head {k}": v for k, v in (state["head"] or {}).items()}}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(
+        torch.equal(a[k], b[k]) if isinstance(a[k], torch.Tensor) else a[k] == b[k] for k in a
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return out, train(SHORT, out)
+
+
+def test_a_run_records_every_epoch_and_its_evaluation(finished):
+    out, record = finished
+    assert [row.epoch for row in record.history] == [1, 2, 3]
+    assert record.history[-1].step == 6
+    assert 0 < record.history[-1].loss < 2
+    assert record.head is not None and record.head.start.shape == (8, 8)
+    assert 0.5 < record.evaluation["linear"]["features"] <= 1
+    assert torch.__version__.startswith(record.circumstances["versions"]["torch"])
+    assert record.history == RunRecord.load(out).history
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(finished, tmp_path):
+    train(SHORT, tmp_path / "again")
+    assert same(weights(tmp_path / "again"), weights(finished[0]))
+    train(dataclasses.replace(SHORT, seed=1), tmp_path / "other")
+    assert not same(weights(tmp_path / "other"), weights(finished[0]))
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_a_run_cut_off_anywhere_and_resumed_ends_in_the_same_bits(finished, tmp_path, step):
+    out = tmp_path / "cut"
+    with pytest.raises(Stop):
+        train(SHORT, out, watcher=stop_at(step))
+    record = resume(out)
+    assert same(weights(out), weights(finished[0]))
+    timeless = {"seconds": 0.0, "images_per_second": 0.0}
+    assert [dataclasses.replace(r, **timeless) for r in record.history] == [
+        dataclasses.replace(r, **timeless) for r in finished[1].history
+    ]
+
+
+def test_a_run_is_resumed_from_its_last_checkpoint_when_that_is_older_than_the_readings(
+    finished, tmp_path
+):
+    out = tmp_path / "cut"
+    rare = dataclasses.replace(SHORT, checkpoint_seconds=1e9)
+    with pytest.raises(Stop):
+        train(rare, out, watcher=stop_at(5))
+    assert len(RunRecord.load(out).history) == 2
+    assert load_checkpoint(out)["progress"]["step"] == 0
+    record = resume(out)
+    assert [row.epoch for row in record.history] == [1, 2, 3]
+    assert same(weights(out), weights(finished[0]))
+
+
+def test_resuming_a_finished_run_changes_nothing_but_makes_a_missing_evaluation(finished, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    (out / "evaluation.json").unlink()
+    (out / ".checkpoint.pt.x.part").write_text("left by a kill")
+    before = (out / CHECKPOINT_FILE).read_bytes()
+    assert resume(out).evaluation == finished[1].evaluation
+    assert (out / CHECKPOINT_FILE).read_bytes() == before
+    assert not list(out.glob(".*"))
+
+
+def test_a_last_line_cut_short_by_a_kill_is_dropped(finished, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    with (out / METRICS_FILE).open("a") as file:
+        file.write('{"step": 7, "epo')
+    assert len(RunRecord.load(out).history) == 3
+    resume(out)
+    assert (out / METRICS_FILE).read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("head", sorted(HEADS))
+def test_every_head_trains_with_every_method(head, method, tmp_path):
+    config = dataclasses.replace(SHORT, head=head, method=method, epochs=1)
+    record = train(config, tmp_path / "run")
+    assert record.history[-1].projection.effective_rank > 1
+    assert (record.head is None) == (head in ("mlp", "bias"))
+
+
+def test_a_rate_that_makes_the_loss_nan_stops_at_a_step_and_keeps_a_good_checkpoint(tmp_path):
+    config = dataclasses.replace(
+        SHORT, lr=1e30, optimizer="sgd", normaliser="none", checkpoint_seconds=1e9
+    )
+    with pytest.raises(TrainingError, match=r"not finite at step \d of 6.*smaller learning rate"):
+        train(config, tmp_path / "run")
+    state = load_checkpoint(tmp_path / "run")
+    assert all(v.isfinite().all() for v in state["method"].values())
+
+
+def test_no_checkpoint_is_written_from_weights_that_are_not_finite(tmp_path):
+    config = dataclasses.replace(SHORT, lr=1e30, optimizer="sgd", normaliser="none")
+    with pytest.raises(TrainingError, match="not finite"):
+        train(config, tmp_path / "run")
+    assert all(v.isfinite().all() for v in load_checkpoint(tmp_path / "run")["method"].values())
+
+
+def test_an_existing_directory_is_not_written_into(finished, tmp_path):
+    with pytest.raises(RunError, match="exists already.*--resume"):
+        train(SHORT, finished[0])
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunError, match="exists already"):
+        train(SHORT, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_run_that_cannot_start_leaves_no_directory(tmp_path):
+    with pytest.raises(ConfigError, match="batch of 5000"):
+        train(dataclasses.replace(SHORT, batch_size=5000), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_at_the_start_leaves_no_directory(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        train(SHORT, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_with_the_difference(finished, tmp_path):
+    out = tmp_path / "mixed"
+    shutil.copytree(finished[0], out)
+    described = json.loads((out / "config.json").read_text())
+    described["config"]["head"] = "linear"
+    (out / "config.json").write_text(json.dumps(described))
+    with pytest.raises(RunError, match=r"another configuration.*head 'off-diagonal', not 'linear'"):
+        resume(out)
+
+
+def test_a_directory_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunError, match="not a run directory"):
+        resume(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(RunError, match="not a configuration"):
+        resume(tmp_path)
+
+
+def test_a_setting_of_another_version_is_named(finished):
+    with pytest.raises(ConfigError, match="does not know: warp"):
+        RunConfig.from_dict({**SHORT.to_dict(), "warp": 9})
+
+
+def test_a_configuration_survives_its_file():
+    config = RunConfig(projector=(5, 4), milestones=(0.1,), data_root=Path("elsewhere"), lr=0.1)
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"head": "diagonal"}, "unknown head 'diagonal': choose one of none, off-diagonal"),
+        ({"method": "simclr"}, "unknown method"),
+        ({"epochs": 0}, "epochs must be at least 1; got 0"),
+        ({"batch_size": 1}, "batch size must be at least 2; got 1"),
+        ({"lr": float("nan")}, "learning rate must be at least 0; got nan"),
+        ({"projector": ()}, "at least one width"),
+        ({"projector": (8, 0)}, "projector width must be at least 1"),
+        ({"method": "byol", "stop_gradient": "none"}, "ablate it with --method simsiam"),
+        ({"momentum": 1.5}, r"momentum must lie in \[0, 1\]; got 1.5"),
+    ],
+)
+def test_nonsense_is_refused_when_it_is_built(settings, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        RunConfig(**settings)
+
+
+def test_channels_last_and_bf16_train(tmp_path):
+    config = dataclasses.replace(SHORT, epochs=1, precision="bf16-mixed", channels_last=True)
+    record = train(config, tmp_path / "run")
+    assert record.history[-1].projection.effective_rank > 1
+
+
+def test_tensorboard_files_appear_when_asked_for(tmp_path):
+    train(dataclasses.replace(SHORT, epochs=1, tensorboard=True), tmp_path / "run")
+    assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+
+
+def own_method():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 24), torch.nn.ReLU())
+    return SimSiam(Encoder(net, dim=24), projector((24, 8)), head=IdentityInitHead(8))
+
+
+def test_any_module_of_ones_own_trains_and_resumes(tmp_path):
+    config = dataclasses.replace(SHORT, epochs=2)
+    train(config, tmp_path / "whole", method=own_method())
+    with pytest.raises(Stop):
+        train(config, tmp_path / "cut", method=own_method(), watcher=stop_at(3))
+    with pytest.raises(RunError, match="give the method that the run was started with"):
+        resume(tmp_path / "cut")
+    resume(tmp_path / "cut", method=own_method())
+    assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
