@@ -95,7 +95,7 @@ def story(with_head: Trajectory, without: Trajectory, *, phases: Sequence[Span] 
             for left, right in rows
         ),
         spacing=10,
-    ).resolve_scale(color="shared", fill="shared", strokeDash="independent", y="independent")
+    ).resolve_scale(color="shared", fill="independent", strokeDash="independent", y="independent")
 
 
 def second_neuron(with_head: Trajectory, without: Trajectory, *, follower: int) -> Picture:
@@ -121,7 +121,9 @@ def second_neuron(with_head: Trajectory, without: Trajectory, *, follower: int) 
         for t, v in zip(with_head.time[shown], (norm / max(norm.max(), 1e-300))[shown], strict=True)
     ]
     colour = alt.Color(
-        "series:N", scale=_scale(domain=names, range=[PALETTE[0], PALETTE[1], PALETTE[2]])
+        "series:N",
+        scale=_scale(domain=names, range=list(PALETTE[:3])),
+        legend=alt.Legend(symbolOpacity=1),
     )
     area = (
         alt.Chart(_data(head))
@@ -308,12 +310,12 @@ def _lines(
             tooltip=_tooltip(["neuron:N", "part:N"]),
         )
     )
-    layers = [*_bands(run, phases), lines]
+    layers = [*_bands(run, phases, named=neurons == [""]), lines]
     chart = alt.layer(*layers).properties(width="container", height=HEIGHT)
     return chart.properties(title=title) if title else chart
 
 
-def _bands(run: Trajectory, phases: Sequence[Span]) -> list[Picture]:
+def _bands(run: Trajectory, phases: Sequence[Span], *, named: bool) -> list[Picture]:
     if not phases:
         return []
     low = float(run.time[_shown(run)][0])
@@ -331,7 +333,8 @@ def _bands(run: Trajectory, phases: Sequence[Span]) -> list[Picture]:
             fill=alt.Fill(
                 "phase:N",
                 scale=_scale(domain=names, range=list(PHASE_COLOURS[: len(names)])),
-                legend=alt.Legend(symbolOpacity=0.6, symbolType="square"),
+                # One legend for all panels of a column: on the one that has no other.
+                legend=alt.Legend(symbolOpacity=0.6, symbolType="square") if named else None,
             ),
             tooltip=[
                 alt.Tooltip("phase:N"),

@@ -116,7 +116,7 @@ def strong_feature_time(base: Problem, count: int) -> Claim:
 def head_size(base: Problem, count: int) -> Claim:
     peaks, bounds = [], []
     for ratio in RATIOS:
-        problem = replace(base, dim=10_000, head_lr_ratio=ratio)
+        problem = replace(base, dim=100_000, head_lr_ratio=ratio)
         drawn = starts(problem, count)
         sizes = np.array(
             [
