@@ -13,8 +13,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from offdiag.recipes.circumstances import circumstances
-from offdiag.recipes.demo import DEMO_HEADS, demo, summary
+from offdiag.runs.circumstances import circumstances
+from offdiag.runs.demo import DEMO_HEADS, demo, summary
 
 READINGS = {
     "loss": lambda run: run["loss"],

@@ -12,7 +12,7 @@ ROWS = [
     {"heads", "losses", "encoders", "data", "diagnostics"},
     {"methods", "theory"},
     {"evaluation", "training", "plots"},
-    {"recipes", "report"},
+    {"runs", "report"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -47,7 +47,7 @@ def test_arrows_point_one_way():
 
 
 def test_theory_and_training_never_meet():
-    practice = {"training", "methods", "data", "evaluation", "recipes"}
+    practice = {"training", "methods", "data", "evaluation", "runs"}
     for path, part, imported in arrows():
         assert not (part == "theory" and imported in practice), path
         assert not (part in practice and imported == "theory"), path

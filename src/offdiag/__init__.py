@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from offdiag.losses import alignment_loss, batch_normalise, l2_normalise
     from offdiag.methods.byol import BYOL
     from offdiag.methods.simsiam import SimSiam
-    from offdiag.recipes.config import RunConfig
-    from offdiag.recipes.demo import demo
-    from offdiag.recipes.frozen import FrozenRun
-    from offdiag.recipes.train import resume, train
     from offdiag.report.page import write_report
     from offdiag.results.history import RunRecord
+    from offdiag.runs.config import RunConfig
+    from offdiag.runs.demo import demo
+    from offdiag.runs.frozen import FrozenRun
+    from offdiag.runs.train import resume, train
 
 __version__ = "0.1.0"
 
@@ -59,27 +59,27 @@ _HOMES = {
     "ConfigError": "offdiag._checks",
     "DataError": "offdiag._checks",
     "Encoder": "offdiag.encoders",
-    "FrozenRun": "offdiag.recipes.frozen",
+    "FrozenRun": "offdiag.runs.frozen",
     "HEADS": "offdiag.heads",
     "IdentityInitHead": "offdiag.heads",
     "LinearHead": "offdiag.heads",
     "MLPHead": "offdiag.heads",
     "OffdiagError": "offdiag._checks",
-    "RunConfig": "offdiag.recipes.config",
+    "RunConfig": "offdiag.runs.config",
     "RunError": "offdiag._checks",
     "RunRecord": "offdiag.results.history",
     "SimSiam": "offdiag.methods.simsiam",
     "TrainingError": "offdiag._checks",
     "alignment_loss": "offdiag.losses",
     "batch_normalise": "offdiag.losses",
-    "demo": "offdiag.recipes.demo",
+    "demo": "offdiag.runs.demo",
     "head_matrix": "offdiag.heads",
     "l2_normalise": "offdiag.losses",
     "projector": "offdiag.encoders",
     "resnet": "offdiag.encoders",
-    "resume": "offdiag.recipes.train",
+    "resume": "offdiag.runs.train",
     "small_conv": "offdiag.encoders",
-    "train": "offdiag.recipes.train",
+    "train": "offdiag.runs.train",
     "write_report": "offdiag.report.page",
 }
 

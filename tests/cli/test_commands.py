@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from offdiag.cli.main import main
-from offdiag.recipes.demo import DEMO_HEADS
+from offdiag.runs.demo import DEMO_HEADS
 
 TINY = ["--epochs", "1", "--batch-size", "512", "--projector", "16", "8"]
 

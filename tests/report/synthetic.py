@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from offdiag.recipes.config import RunConfig
 from offdiag.results.history import HeadMatrices, HeadReadings, Readings, Row, RunRecord
+from offdiag.runs.config import RunConfig
 
 WIDTHS = {"features": 128, "projection": 64, "prediction": 64}
 

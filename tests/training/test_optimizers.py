@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from offdiag._checks import ConfigError
-from offdiag.recipes.build import build_method
-from offdiag.recipes.config import RunConfig
+from offdiag.runs.build import build_method
+from offdiag.runs.config import RunConfig
 from offdiag.training.optimizers import LARS, OPTIMIZERS, make_optimizer, parameter_groups
 
 

@@ -1,6 +1,7 @@
 """`offdiag demo`"""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +9,10 @@ from rich.live import Live
 from rich.table import Table
 
 from offdiag.cli.progress import console, reading
-from offdiag.recipes.demo import DEMO_HEADS, demo
+from offdiag.report.beside import theory_section
 from offdiag.report.page import write_report
 from offdiag.results.history import METRICS_FILE, RunRecord, read_history
+from offdiag.runs.demo import DEMO_HEADS, demo
 
 EPOCHS = 100
 
@@ -26,13 +28,20 @@ class Demo:
     def run(self) -> None:
         start = time.perf_counter()
         console.print(f"training {', '.join(DEMO_HEADS)} on the digits: a minute or two")
-        if console.is_terminal:
-            with Live(get_renderable=self._standing, console=console, refresh_per_second=2):
-                records = demo(self.out, seed=self.seed, epochs=EPOCHS)
-        else:
-            records = demo(self.out, seed=self.seed, epochs=EPOCHS, on_finished=_say)
+        with ThreadPoolExecutor(1) as beside:
+            theory = beside.submit(theory_section)  # the first time it compiles meanwhile
+            if console.is_terminal:
+                with Live(get_renderable=self._standing, console=console, refresh_per_second=2):
+                    records = demo(self.out, seed=self.seed, epochs=EPOCHS)
+            else:
+                records = demo(self.out, seed=self.seed, epochs=EPOCHS, on_finished=_say)
         page = self.out / "report.html"
-        write_report(records, page, title="The prediction head on the digits")
+        write_report(
+            records,
+            page,
+            title="The prediction head on the digits",
+            extra_sections=[theory.result()],
+        )
         for name in (page, self.out / "summary.json"):
             console.print(f"wrote {name}", soft_wrap=True)
         console.print(f"took {time.perf_counter() - start:.0f} s")

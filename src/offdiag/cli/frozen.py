@@ -9,8 +9,8 @@ from tyro.conf import Positional
 
 from offdiag._checks import ConfigError
 from offdiag.cli.progress import console
-from offdiag.recipes.config import RunConfig
-from offdiag.recipes.frozen import FrozenRun
+from offdiag.runs.config import RunConfig
+from offdiag.runs.frozen import FrozenRun
 
 
 @dataclass(frozen=True, kw_only=True)

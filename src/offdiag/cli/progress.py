@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from offdiag.recipes.train import Watcher
 from offdiag.results.history import Row
+from offdiag.runs.train import Watcher
 
 console = Console(highlight=False)
 

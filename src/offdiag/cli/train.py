@@ -8,9 +8,9 @@ from tyro.conf import OmitArgPrefixes
 
 from offdiag._checks import ConfigError
 from offdiag.cli.progress import console, training_bar
-from offdiag.recipes.config import RunConfig
-from offdiag.recipes.train import resume, train
 from offdiag.report.page import write_report
+from offdiag.runs.config import RunConfig
+from offdiag.runs.train import resume, train
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import altair as alt
-import jinja2
 
 from offdiag._files import write_whole
-from offdiag.plots import theme
-from offdiag.report.page import _beside, _hash, _library, _script_json, _spec
+from offdiag.report.document import chart_spec, render
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,23 +43,6 @@ class Part:
 
 def write_lab(path: Path, *, title: str, lede: Sequence[str], parts: Sequence[Part]) -> None:
     """Write the page, whole or not at all."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["chart_json"] = _script_json
-    specs = [[_spec(panel.chart) for panel in part.panels] for part in parts]
-    page = environment.get_template("lab.html.j2").render(
-        title=title,
-        lede=lede,
-        parts=list(zip(parts, specs, strict=True)),
-        grounds={ground: theme.config(ground) for ground in ("light", "dark")},
-        style=_beside("page.css"),
-        library=_library(),
-        script=_beside("page.js"),
-        hashes=[_hash(_library()), _hash(_beside("page.js"))],
-    )
-    write_whole(path, page)
+    specs = [[chart_spec(panel.chart) for panel in part.panels] for part in parts]
+    parts_with_specs = list(zip(parts, specs, strict=True))
+    write_whole(path, render("lab.html.j2", title=title, lede=lede, parts=parts_with_specs))

@@ -1,30 +1,21 @@
 """Records and charts as one self-contained page: `report.html`.
 
-The page needs no network: the chart library is inside it, once. Names from outside
-are escaped by the template; the charts' JSON is escaped so that no name can end its
-script tag; and the page's policy lets only the scripts written here run.
+The page needs no network: the chart library is inside it, once.
 """
 
-import base64
-import functools
-import hashlib
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import altair as alt
-import jinja2
 import numpy as np
-import vl_convert
-from markupsafe import Markup
 
 from offdiag._checks import ConfigError, RunError
 from offdiag._files import write_whole
 from offdiag.plots import theme, training
 from offdiag.plots.thinning import evenly
+from offdiag.report.document import chart_spec, render, writable
 from offdiag.report.numbers import Cell, cell, epoch, percent, significant
 from offdiag.report.overview import GROUPS, overview
 from offdiag.report.sentences import cases, headline
@@ -109,8 +100,9 @@ def render_report(
     records = _named_apart(records)
     runs = cases(records)
     table = [overview(record) for record in records]
-    page = _template().render(
-        title=_writable(title),
+    return render(
+        "page.html.j2",
+        title=writable(title),
         headline=headline(runs),
         runs=runs,
         colours=[theme.PALETTE[i % len(theme.PALETTE)] for i in range(len(records))],
@@ -125,13 +117,7 @@ def render_report(
         circumstances=settings([record.circumstances for record in records]),
         evaluations=settings([(r.evaluation or {}).get("settings", {}) for r in records]),
         commands=[command(record) for record in records],
-        grounds={ground: theme.config(ground) for ground in ("light", "dark")},
-        style=_beside("page.css"),
-        library=_library(),
-        script=_beside("page.js"),
-        hashes=[_hash(_library()), _hash(_beside("page.js"))],
     )
-    return _writable(page)
 
 
 def _named_apart(records: Sequence[RunRecord]) -> list[RunRecord]:
@@ -139,18 +125,13 @@ def _named_apart(records: Sequence[RunRecord]) -> list[RunRecord]:
     taken: set[str] = set()
     named = []
     for number, record in enumerate(records, start=1):
-        stem = name = " ".join(_writable(record.name).split()) or f"run {number}"
+        stem = name = " ".join(writable(record.name).split()) or f"run {number}"
         copy = 2
         while name in taken:
             name, copy = f"{stem} ({copy})", copy + 1
         taken.add(name)
         named.append(replace(record, name=name))
     return named
-
-
-def _writable(text: str) -> str:
-    """Text without the stray surrogates that a file name may hold and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _reasons(
@@ -213,7 +194,7 @@ def _curve(records: Sequence[RunRecord], curve: training.Curve) -> Figure:
         id=f"curve-{curve.key}",
         title=curve.title,
         how=curve.how,
-        spec=_spec(training.curve(records, curve, legend=False)),
+        spec=chart_spec(training.curve(records, curve, legend=False)),
         table=_curve_table(drawn, curve),
     )
 
@@ -240,14 +221,14 @@ def _spectra(records: Sequence[RunRecord]) -> list[Figure]:
         "first. The longer a spectrum stays near the dashed line, where every direction counts the "
         "same, the more directions are in use; a collapsed one drops like a cliff. Shares below a "
         "millionth are drawn there.",
-        spec=_spec(training.final_spectra(records, legend=False)),
+        spec=chart_spec(training.final_spectra(records, legend=False)),
     )
     over_time = [
         Figure(
             id=f"spectrum-{number}",
             title=record.name,
             how="",
-            spec=_spec(training.spectrum_over_time(record)),
+            spec=chart_spec(training.spectrum_over_time(record)),
             canvas=True,
         )
         for number, record in enumerate(records)
@@ -287,7 +268,7 @@ def _head(record: RunRecord, number: int) -> Head:
                 id=f"head-{number}-{key}",
                 title=title,
                 how="",
-                spec=_spec(
+                spec=chart_spec(
                     training.head_matrix(
                         matrix,
                         limit=limit or 1.0,
@@ -307,79 +288,7 @@ def _section(section: Section, number: int) -> tuple[str, list[str], Figure | No
     figure = None
     if section.chart is not None:
         figure = Figure(
-            id=f"extra-{number}", title=section.heading, how="", spec=_spec(section.chart)
+            id=f"extra-{number}", title=section.heading, how="", spec=chart_spec(section.chart)
         )
     paragraphs = [part.strip() for part in section.text.split("\n\n") if part.strip()]
     return section.heading, paragraphs, figure
-
-
-def _spec(chart: alt.TopLevelMixin) -> dict[str, Any]:
-    """The chart as JSON can hold it; the page brings the configuration and the schema."""
-    spec = _finite(chart.to_dict())
-    spec.pop("$schema", None)
-    return {key: value for key, value in spec.items() if key != "config"} | {
-        "config": _without_colours(spec.get("config", {}))
-    }
-
-
-def _without_colours(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A chart's own configuration, less what the page's light and dark decide."""
-    ours = theme.config()
-    return {key: value for key, value in config.items() if key not in ours}
-
-
-def _finite(value: Any) -> Any:
-    """The same value with null for every number that JSON has no word for."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {_writable(str(key)): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return _writable(value) if isinstance(value, str) else value
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["chart_json"] = _script_json
-    return environment.get_template("page.html.j2")
-
-
-def _script_json(value: Any) -> Markup:
-    """JSON for a script tag: without < > & no text in it can end the tag or open a comment."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-@functools.cache
-def _library() -> Markup:
-    """Vega, Vega-Lite and Vega-Embed as one script, as they come with vl-convert."""
-    # A browser reads \r\n as \n, and would then find another hash than ours.
-    return _inlined(
-        vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("\r\n", "\n")
-    )
-
-
-@functools.cache
-def _beside(name: str) -> Markup:
-    return _inlined((Path(__file__).parent / name).read_text(encoding="utf-8"))
-
-
-def _inlined(text: str) -> Markup:
-    """Code of our own choosing, put into the page as it is; it must not end its own tag."""
-    assert "</script" not in text.lower() and "</style" not in text.lower()
-    return Markup(text)
-
-
-def _hash(script: str) -> str:
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"

@@ -10,9 +10,9 @@ from joblib import Parallel, delayed
 
 from offdiag._checks import RunError
 from offdiag._files import write_whole
-from offdiag.recipes.config import RunConfig
-from offdiag.recipes.train import train
 from offdiag.results.history import Row, RunRecord
+from offdiag.runs.config import RunConfig
+from offdiag.runs.train import train
 
 DEMO_HEADS = ("none", "off-diagonal", "linear", "mlp")
 

@@ -13,8 +13,8 @@ from offdiag.data.views import Normalisation
 from offdiag.evaluation.features import extract
 from offdiag.evaluation.protocol import evaluate
 from offdiag.methods.method import AbstractMethod
-from offdiag.recipes.build import build_method, load_splits, pick_device
-from offdiag.recipes.config import RunConfig
+from offdiag.runs.build import build_method, load_splits, pick_device
+from offdiag.runs.config import RunConfig
 from offdiag.training.checkpoint import load_checkpoint
 
 

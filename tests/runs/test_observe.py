@@ -4,9 +4,9 @@ import torch
 
 from offdiag.data.loader import normalisation_of
 from offdiag.data.readers import digits
-from offdiag.recipes.build import build_method
-from offdiag.recipes.config import RunConfig
-from offdiag.recipes.observe import HeadSnapshots, Observer
+from offdiag.runs.build import build_method
+from offdiag.runs.config import RunConfig
+from offdiag.runs.observe import HeadSnapshots, Observer
 from offdiag.training.fit import Pulse
 
 

@@ -12,10 +12,10 @@ from offdiag._checks import ConfigError, RunError, TrainingError
 from offdiag.encoders import Encoder, projector
 from offdiag.heads import HEADS, IdentityInitHead
 from offdiag.methods.simsiam import SimSiam
-from offdiag.recipes.config import METHODS, RunConfig
-from offdiag.recipes.frozen import FrozenRun
-from offdiag.recipes.train import Watcher, resume, train
 from offdiag.results.history import METRICS_FILE, RunRecord
+from offdiag.runs.config import METHODS, RunConfig
+from offdiag.runs.frozen import FrozenRun
+from offdiag.runs.train import Watcher, resume, train
 from offdiag.training.checkpoint import CHECKPOINT_FILE, load_checkpoint
 
 SHORT = RunConfig(epochs=3, batch_size=512, projector=(16, 8), checkpoint_seconds=0)

@@ -13,7 +13,7 @@ from offdiag.losses import NORMALISERS
 from offdiag.methods.byol import BYOL
 from offdiag.methods.method import AbstractMethod
 from offdiag.methods.simsiam import SimSiam
-from offdiag.recipes.config import RunConfig
+from offdiag.runs.config import RunConfig
 from offdiag.training.schedules import Schedule
 
 

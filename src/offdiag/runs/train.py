@@ -19,16 +19,6 @@ from offdiag.evaluation.features import extract
 from offdiag.evaluation.protocol import evaluate
 from offdiag.heads import head_matrix
 from offdiag.methods.method import AbstractMethod
-from offdiag.recipes.build import (
-    build_loader,
-    build_method,
-    build_schedule,
-    load_splits,
-    pick_device,
-)
-from offdiag.recipes.circumstances import circumstances
-from offdiag.recipes.config import RunConfig
-from offdiag.recipes.observe import HeadSnapshots, Observer
 from offdiag.results.history import (
     CONFIG_FILE,
     EVALUATION_FILE,
@@ -40,6 +30,16 @@ from offdiag.results.history import (
     read_config,
     write_head,
 )
+from offdiag.runs.build import (
+    build_loader,
+    build_method,
+    build_schedule,
+    load_splits,
+    pick_device,
+)
+from offdiag.runs.circumstances import circumstances
+from offdiag.runs.config import RunConfig
+from offdiag.runs.observe import HeadSnapshots, Observer
 from offdiag.training.checkpoint import load_checkpoint, save_checkpoint
 from offdiag.training.fit import Progress, Pulse, fit
 from offdiag.training.optimizers import make_optimizer

@@ -1,1 +1,0 @@
-"""Named complete runs: settings, the parts they choose, and what is written to a run directory."""
