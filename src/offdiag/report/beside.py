@@ -12,8 +12,9 @@ the same feature again, and the weak one is lost: dimensional collapse, at the s
 head (solid) the strong feature is lent to it through E (shaded): it need not learn that feature,
 and learns the weak one instead. Then E returns to the identity.
 
-This is the exact gradient flow at dimension 1,000, from one random start that shows both. `offdiag
-theory run` draws others, and `offdiag theory verify` holds the theorem's claims against many.
+This is the exact gradient flow at dimension 1,000, from one random start that shows both. The
+command offdiag theory run draws others, and offdiag theory verify holds the theorem's claims
+against many.
 """
 
 
