@@ -50,8 +50,18 @@ def main() -> None:
         alt.Chart(alt.Data(values=rows))
         .mark_line(point=alt.OverlayMarkDef(filled=True, size=70))
         .encode(
-            x=alt.X("neurons:Q", scale=alt.Scale(type="log", base=2), title="neurons m"),
-            y=alt.Y("ms:Q", scale=alt.Scale(type="log"), title="milliseconds a trajectory"),
+            x=alt.X(
+                "neurons:Q",
+                scale=alt.Scale(type="log", base=2),
+                axis=alt.Axis(values=[2, 4, 8, 16], grid=False),
+                title="neurons m",
+            ),
+            y=alt.Y(
+                "ms:Q",
+                scale=alt.Scale(type="log"),
+                axis=alt.Axis(values=[1, 10, 100, 1000, 10_000, 100_000]),
+                title="milliseconds a trajectory",
+            ),
             color=alt.Color(
                 "features:N", scale=alt.Scale(domain=names, range=list(PALETTE[: len(names)]))
             ),

@@ -18,7 +18,7 @@ from scipy.integrate import solve_ivp
 
 from offdiag.theory import kernels
 from offdiag.theory.descent import descent
-from offdiag.theory.flow import flow
+from offdiag.theory.flow import flow, flow_many
 from offdiag.theory.problem import Problem
 from offdiag.theory.state import State, covariance, pack, starts, unpack
 
@@ -49,8 +49,7 @@ def by_lsoda(problem: Problem, start: State, time: float, *, rtol: float, atol: 
 
 
 def crossings(problem: Problem, start: State, time: float) -> np.ndarray:
-    from offdiag.theory.flow import flow_many
-
+    """First times of |c| = 0.5 by the flow, flattened."""
     return flow_many(problem, [start], time=time).learned_at[0].ravel()
 
 

@@ -275,13 +275,21 @@ def bend(k, z, pace, chosen):
     total = pace[0] * early
     if pace[1] > 0.0:
         i = chosen[0]
-        total += pace[1] * (z[i] * z[i] / pace[3]) ** (k.power - 1)
+        grown = z[i] * z[i] / pace[3]
+        power = grown
+        for _ in range(k.power - 2):
+            power *= grown
+        total += pace[1] * power
     if pace[2] > 0.0:
         first = chosen[1] * (k.features + k.neurons) + k.features
         own = 0.0
         for i in range(first, first + k.neurons):
             own += z[i] * z[i]
-        total += pace[2] * (own / pace[4]) ** (k.power - 1)
+        left = own / pace[4]
+        power = left
+        for _ in range(k.power - 2):
+            power *= left
+        total += pace[2] * power
     return 1.0 / total, early
 
 
