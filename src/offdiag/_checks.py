@@ -5,6 +5,7 @@ line prints the message alone and exits non-zero; anything else that escapes is
 a bug of ours and keeps its traceback.
 """
 
+import math
 from collections.abc import Iterable
 
 
@@ -41,9 +42,10 @@ def choice(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def at_least(what: str, value: float, low: float) -> None:
-    """Refuse a value below `low`, naming the setting."""
-    if not value >= low:  # also refuses nan
-        raise ConfigError(f"{what} must be at least {low:g}; got {value:g}.")
+    """Refuse a value below `low`, infinite or not a number, naming the setting."""
+    if not low <= value < math.inf:
+        finite = " and finite" if value == math.inf else ""
+        raise ConfigError(f"{what} must be at least {low:g}{finite}; got {value:g}.")
 
 
 def within(what: str, value: float, low: float, high: float) -> None:

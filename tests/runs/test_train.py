@@ -203,6 +203,7 @@ def test_a_configuration_survives_its_file():
         ({"epochs": 0}, "epochs must be at least 1; got 0"),
         ({"batch_size": 1}, "batch size must be at least 2; got 1"),
         ({"lr": float("nan")}, "learning rate must be at least 0; got nan"),
+        ({"lr": float("inf")}, "learning rate must be at least 0 and finite; got inf"),
         ({"projector": ()}, "at least one width"),
         ({"projector": (8, 0)}, "projector width must be at least 1"),
         ({"method": "byol", "stop_gradient": "none"}, "ablate it with --method simsiam"),
