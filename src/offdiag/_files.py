@@ -1,8 +1,11 @@
 """Files that appear whole, or not at all."""
 
+import json
+import math
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from offdiag._checks import RunError
 
@@ -31,6 +34,43 @@ def write_whole(path: Path, content: bytes | str) -> None:
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror or error}. Free space or choose another place."
+        ) from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values as JSON, whole; nan and inf, which JSON lacks, become null."""
+    write_whole(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The same plain values with None for every number that is not finite, tuples as lists."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a file and bring it to the disk; RunError if the system refuses."""
+    try:
+        with path.open("a") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}. Free space, then go on."
+        ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it; RunError if something else has the name, or on refusal."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"cannot make the folder {folder}: {error.strerror or error}. Choose another place."
         ) from error
 
 

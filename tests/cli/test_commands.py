@@ -120,6 +120,13 @@ def test_demo_writes_the_summary_that_it_promises(tmp_path, monkeypatch):
         (["evaluate", "nowhere"], "nowhere has no checkpoint.pt"),
         (["report", "nowhere", "--out", "page.html"], "nowhere is not a run directory"),
         (["embed", "nowhere", "--out", "z.csv"], "--out must end in .npz"),
+        (["train", "--out", "x", "--workers", "-1"], "decoding workers must be at least 0"),
+        (["report", __file__, "--out", "page.html"], "is not a run directory"),
+        (["train", "--resume", __file__], "is not a run directory"),
+        (["theory", "run", "--out", __file__], "cannot make the folder"),
+        (["theory", "sweep", "--vary", "dim", "9", "99", "2", "--out", __file__], "cannot make"),
+        (["theory", "run", "--starts", "2", "--shown", "5", "--json", "j.json"], "shown must be"),
+        (["theory", "run", "--noise", "0"], "noise must be a positive number"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_leaves_nothing(

@@ -61,6 +61,12 @@ def test_effective_rank_matches_its_formula_on_singular_values(shape, seed):
     assert effective_rank(covariance(z)).item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_what_is_not_finite_reads_as_nan():
+    z = gaussian(10, 3, 0)
+    z[0, 0] = torch.inf
+    assert effective_rank(covariance(z)).isnan() and rankme(z).isnan()
+
+
 @given(rank=st.integers(1, 6), seed=st.integers(0, 999))
 def test_no_rank_exceeds_the_number_of_directions_in_use(rank, seed):
     z = gaussian(50, 12, seed, rank=rank)

@@ -1,5 +1,6 @@
 """The page in a real browser, without a network."""
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs the packag
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+if BROWSER is None and os.environ.get("CI"):
+    pytest.fail("the page is tested in a browser, and CI has none", pytrace=False)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs chromium or google-chrome on PATH")
 
 QUIET = [

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -11,10 +12,12 @@ import altair as alt
 import pytest
 
 from offdiag._checks import ConfigError, RunError
+from offdiag.cli.main import parse
 from offdiag.report.numbers import duration, epoch, percent, significant
 from offdiag.report.page import Section, render_report, write_report
 from offdiag.report.settings import command, settings
 from offdiag.results.history import RunRecord
+from offdiag.runs.config import RunConfig
 
 from . import synthetic
 
@@ -167,6 +170,22 @@ def test_the_command_quotes_what_a_shell_would_act_on():
     assert "'folder:/my pictures/$(x)'" in line
     assert line.endswith("--out './a; rm -rf ~-again'")
     assert "--head-lr-decay" in line and "--no-compile" in line and "--projector 256 64" in line
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"stream": False, "channels": "gray", "image_size": 9, "workers": 1, "seed": 7},
+        {"stream": True, "download": True, "head_lr_decay": False, "read_every": 3},
+        {"compile": True, "milestones": (0.1, 0.5), "projector": (4,), "skip_corrupt": True},
+    ],
+)
+def test_the_command_is_read_back_as_the_same_settings(settings):
+    config = RunConfig(**settings)
+    record = replace(synthetic.run("a"), config=json.loads(json.dumps(config.to_dict())))
+    words = shlex.split(command(record))
+    assert parse(words[1:]).config == config
 
 
 def test_extra_sections_stand_between_the_heads_and_the_settings():

@@ -5,9 +5,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import offdiag.runs.train as train_module
 from offdiag._checks import ConfigError, RunError, TrainingError
 from offdiag.encoders import Encoder, projector
 from offdiag.heads import HEADS, IdentityInitHead
@@ -207,6 +210,8 @@ def test_a_configuration_survives_its_file():
         ({"projector": ()}, "at least one width"),
         ({"projector": (8, 0)}, "projector width must be at least 1"),
         ({"method": "byol", "stop_gradient": "none"}, "ablate it with --method simsiam"),
+        ({"seed": 10**20}, "seed must lie in"),
+        ({"workers": -1}, "decoding workers must be at least 0"),
         ({"momentum": 1.5}, r"momentum must lie in \[0, 1\]; got 1.5"),
     ],
 )
@@ -245,3 +250,69 @@ def test_any_module_of_ones_own_trains_and_resumes(tmp_path):
         FrozenRun(tmp_path / "whole")
     frozen = FrozenRun(tmp_path / "whole", method=own_method())
     assert frozen.evaluate()["linear"] == RunRecord.load(tmp_path / "whole").evaluation["linear"]
+
+
+def test_a_kill_between_the_checkpoint_and_the_heads_pictures_is_mended(
+    finished, tmp_path, monkeypatch
+):
+    out = tmp_path / "run"
+    wrote = train_module.write_head
+
+    def killed(directory, head):
+        if head.end_epoch == 3:
+            raise Stop
+        wrote(directory, head)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "write_head", killed)
+        with pytest.raises(Stop):
+            train(SHORT, out)
+    assert RunRecord.load(out).head.end_epoch == 2
+    record = resume(out)
+    assert record.head.end_epoch == 3
+    assert np.array_equal(record.head.end, finished[1].head.end)
+
+
+def test_weights_that_break_in_the_step_before_a_reading_are_named(tmp_path):
+    config = dataclasses.replace(
+        SHORT, batch_size=1400, epochs=2, lr=1e30, optimizer="sgd", normaliser="none"
+    )
+    with pytest.raises(TrainingError, match=r"not finite at step 1"):
+        train(config, tmp_path / "run")
+
+
+def test_images_that_changed_are_refused(tmp_path, generator):
+    folder = tmp_path / "pictures"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = torch.randint(0, 255, (8, 8, 3), generator=generator, dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(folder / name / f"{i}.png")
+    config = dataclasses.replace(SHORT, data=f"folder:{folder}", batch_size=8, workers=0)
+    train(config, tmp_path / "run")
+    resume(tmp_path / "run")
+    Image.fromarray(pixels.numpy()).save(folder / "a" / "new.png")
+    with pytest.raises(RunError, match="images are not those that"):
+        resume(tmp_path / "run")
+    with pytest.raises(RunError, match="images are not those that"):
+        FrozenRun(tmp_path / "run").evaluate()
+
+
+class OwnSimSiam(SimSiam):
+    """Another class with the same weights."""
+
+
+def test_a_run_of_another_class_of_method_is_not_taken_for_its_own(tmp_path):
+    parts = own_method()
+    own = OwnSimSiam(parts.encoder, parts.projector, head=parts.head)
+    train(dataclasses.replace(SHORT, epochs=1), tmp_path / "run", method=own)
+    with pytest.raises(RunError, match="was trained by .*OwnSimSiam"):
+        resume(tmp_path / "run", method=own_method())
+
+
+@pytest.mark.parametrize("name", ["head.npz", "evaluation.json"])
+def test_a_damaged_file_of_a_run_is_named(finished, tmp_path, name):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(b"PK damaged")
+    with pytest.raises(RunError, match=f"{name} cannot be read"):
+        RunRecord.load(tmp_path / "run")

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"offdiag: {error}", file=sys.stderr)
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        print("offdiag: interrupted; a run can be continued with --resume.", file=sys.stderr)
+        print("offdiag: interrupted.", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 

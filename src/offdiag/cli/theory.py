@@ -1,6 +1,5 @@
 """`offdiag theory run | sweep | verify`: parse, call, write."""
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Grid
 
 from offdiag._checks import ConfigError
-from offdiag._files import write_whole
+from offdiag._files import make_folder, write_json
 from offdiag.plots import theory as plots
 from offdiag.plots.export import save_chart
 from offdiag.report.lab import Panel, Part, Table, write_lab
@@ -34,7 +33,7 @@ class ProblemFlags:
     """The problem; the defaults are the reference problem of docs/theory.md."""
 
     dim: int = 1000
-    """Dimension d of a patch; the cost does not depend on it."""
+    """Dimension d of a patch; the cost of a step does not depend on it."""
     strengths: tuple[float, ...] = (4.0, 2.0)
     """Strength of each feature."""
     probabilities: tuple[float, ...] | None = None
@@ -102,15 +101,16 @@ class TheoryRun(ProblemFlags):
     def run(self) -> None:
         """Run, print, and write what was asked for."""
         problem = self.problem()
+        if self.shown is not None and not 0 <= self.shown < self.starts:
+            raise ConfigError(f"shown must be one of 0 to {self.starts - 1}; got {self.shown}.")
+        _prepare(self.json, self.out)
         result = ensemble(problem, time=self.time, count=self.starts, rtol=self.rtol)
         numbers = result.to_dict()
         _print_numbers(numbers)
         if self.json is not None:
-            _write_json(self.json, numbers)
+            write_json(self.json, numbers)
         if self.out is not None:
             chosen = _rescued(problem, self) if self.shown is None else self.shown
-            if not 0 <= chosen < self.starts:
-                raise ConfigError(f"shown must be one of 0 to {self.starts - 1}; got {chosen}.")
             _write_run(self.out, problem, numbers, chosen, self)
 
 
@@ -143,6 +143,7 @@ class TheorySweep(ProblemFlags):
             time=self.time,
             rtol=self.rtol,
         )
+        _prepare(None, self.out)
         with Progress(
             TextColumn("cells"),
             BarColumn(),
@@ -178,16 +179,24 @@ class TheoryVerify(ProblemFlags):
 
     def run(self) -> None:
         """Measure, print the table, write what was asked for."""
+        _prepare(self.json, self.out)
         claims = verify(self.problem(), count=self.starts, jobs=self.jobs)
         grid = Grid(title="The theorem, claim by claim", show_lines=True)
-        for heading in ("claim", "the paper", "measured", "starts", "holds"):
+        for heading in ("claim", "the paper", "asked for", "measured", "starts", "holds"):
             grid.add_column(heading)
         for claim in claims:
             holds = "[green]yes[/]" if claim.holds else "[bold red]NO[/]"
-            grid.add_row(claim.name, claim.paper, claim.measured, str(claim.starts), holds)
+            grid.add_row(
+                claim.name,
+                claim.paper,
+                claim.requirement,
+                claim.measured,
+                str(claim.starts),
+                holds,
+            )
         Console().print(grid)
         if self.json is not None:
-            _write_json(self.json, [claim.to_dict() for claim in claims])
+            write_json(self.json, [claim.to_dict() for claim in claims])
         if self.out is not None:
             _write_claims(self.out, claims)
         broken = [claim.name for claim in claims if not claim.holds]
@@ -229,7 +238,6 @@ def _rescued(problem: Problem, flags: TheoryRun) -> int:
 def _write_run(
     out: Path, problem: Problem, numbers: dict[str, Any], chosen: int, flags: TheoryRun
 ) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     start = starts(problem, chosen + 1)[chosen]
     plain = replace(problem, head_lr_ratio=0.0)
     with_head = flow(problem, start, time=flags.time, rtol=flags.rtol)
@@ -241,7 +249,7 @@ def _write_run(
     picture = plots.story(with_head, without, phases=phases)
     for ending in STILLS:
         save_chart(picture, out / f"story{ending}")
-    _write_json(out / "numbers.json", numbers)
+    write_json(out / "numbers.json", numbers)
     shares = f"{numbers['diverse']:.0%} of {numbers['starts']} starts learn all they can"
     write_lab(
         out / "theory.html",
@@ -305,7 +313,6 @@ def _write_sweep(out: Path, sweep: Sweep, cells: list[dict[str, Any]], failed: i
 
 
 def _write_claims(out: Path, claims: list[Claim]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     numbers = {claim.name: claim.numbers for claim in claims}
     size, wait = numbers["max |E_21| ~ sqrt(rho)"], numbers["T_1 ~ d^2"]
     rho, dims = size["head_lr_ratio"], wait["dim"]
@@ -360,7 +367,7 @@ def _write_claims(out: Path, claims: list[Claim]) -> None:
             ),
         ],
     )
-    _write_json(out / "claims.json", [claim.to_dict() for claim in claims])
+    write_json(out / "claims.json", [claim.to_dict() for claim in claims])
     print(f"wrote {out / 'verify.html'}")
 
 
@@ -396,6 +403,11 @@ def _phases(story: Story) -> Table:
     return Table(head=("phase", "from", "to", "evidence"), rows=rows)
 
 
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(content, indent=2) + "\n")
+def _prepare(file: Path | None, folder: Path | None) -> None:
+    """Make the places to write to before the work, so that a wrong one is known at once."""
+    if folder is not None:
+        make_folder(folder)
+    if file is not None:
+        if file.is_dir():
+            raise ConfigError(f"--json needs a file to write; {file} is a folder.")
+        make_folder(file.parent)

@@ -25,11 +25,15 @@ class Train:
 
     def run(self) -> None:
         directory = self._directory()
-        with training_bar(directory.name) as watcher:
-            if self.resume is not None:
-                record = resume(directory, watcher=watcher)
-            else:
-                record = train(self.config, directory, watcher=watcher)
+        try:
+            with training_bar(directory.name) as watcher:
+                if self.resume is not None:
+                    record = resume(directory, watcher=watcher)
+                else:
+                    record = train(self.config, directory, watcher=watcher)
+        except KeyboardInterrupt:
+            console.print(f"to go on: offdiag train --resume {directory}", soft_wrap=True)
+            raise
         page = directory / "report.html"
         write_report([record], page)
         if record.evaluation is not None:

@@ -20,7 +20,12 @@ def covariance(embeddings: Embeddings) -> Covariance:
 
 
 def spectrum(covariance: Covariance) -> Eigenvalues:
-    """Eigenvalues as shares of their sum, descending, in [0, 1]; nan for a zero covariance."""
+    """Eigenvalues as shares of their sum, descending, in [0, 1].
+
+    All nan for a covariance that is zero or not finite.
+    """
+    if not covariance.isfinite().all():
+        return torch.full_like(covariance[0], torch.nan, dtype=torch.float64)
     eigenvalues = torch.linalg.eigvalsh(covariance.double()).flip(0).clamp_min(0)
     return eigenvalues / eigenvalues.sum()
 
@@ -52,9 +57,11 @@ def rankme(embeddings: Embeddings, *, epsilon: float = 1e-7) -> Scalar:
 
     Exponential of the entropy of p_k = s_k / sum(s) + epsilon, with s the singular
     values of the embeddings as they are, not centred. 1: one direction, or one
-    point away from the origin. Embeddings that are all zero give nan.
+    point away from the origin. Embeddings that are all zero, or not finite, give nan.
     """
     z = embeddings.double()
+    if not z.isfinite().all():
+        return z.new_tensor(torch.nan)
     gram = z.T @ z if z.shape[0] >= z.shape[1] else z @ z.T
     singular = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
     return torch.special.entr(singular / singular.sum() + epsilon).sum().exp()

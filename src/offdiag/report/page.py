@@ -12,7 +12,7 @@ import altair as alt
 import numpy as np
 
 from offdiag._checks import ConfigError, RunError
-from offdiag._files import write_whole
+from offdiag._files import make_folder, write_whole
 from offdiag.plots import theme, training
 from offdiag.plots.thinning import evenly
 from offdiag.report.document import chart_spec, render, writable
@@ -75,12 +75,7 @@ def write_report(
     page = render_report(records, title=title, extra_sections=extra_sections)
     if out.is_dir():
         raise RunError(f"cannot write {out}: it is a folder. Give the name of a file in it.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"cannot make the folder {out.parent}: {error.strerror or error}. Choose another place."
-        ) from error
+    make_folder(out.parent)
     write_whole(out, page)
 
 

@@ -36,7 +36,9 @@ def command(record: RunRecord) -> str:
     words = ["offdiag", "train"]
     for key, value in record.config.items():
         flag = "--" + key.replace("_", "-")
-        if isinstance(value, bool):
+        if key == "stream":  # True, False or None, so the parser wants the word
+            words += [] if value is None else [flag, str(value)]
+        elif isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-", 1))
         elif isinstance(value, list | tuple):
             words += [flag, *(str(item) for item in value)] if value else []

@@ -12,17 +12,17 @@ and `RunRecord.load` reads all but the last.
 import io
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float
 
 from offdiag._checks import RunError
-from offdiag._files import write_whole
+from offdiag._files import append_line, finite, write_whole
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -92,7 +92,7 @@ class Row:
 
     def to_json(self) -> str:
         """One line of JSON; nan, which JSON lacks, becomes null."""
-        return json.dumps(_replace_nan(asdict(self)), allow_nan=False)
+        return json.dumps(finite(asdict(self)), allow_nan=False)
 
     def scalars(self) -> dict[str, float]:
         """Every number of the row under a flat name such as "projection/rankme"."""
@@ -103,14 +103,6 @@ class Row:
             elif value is not None:
                 flat[name] = value
         return flat
-
-
-def _replace_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _replace_nan(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_replace_nan(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _number(value: float | None) -> float:
@@ -155,14 +147,13 @@ class RunRecord:
             raise RunError(
                 f"{directory} has no readings yet: train for at least one epoch, or resume it."
             )
-        evaluation = directory / EVALUATION_FILE
         return cls(
             name=name or directory.name,
             config=described["config"],
             circumstances=described["circumstances"],
             history=history,
             head=read_head(directory / HEAD_FILE),
-            evaluation=json.loads(evaluation.read_text()) if evaluation.exists() else None,
+            evaluation=read_evaluation(directory / EVALUATION_FILE),
         )
 
 
@@ -172,9 +163,9 @@ def read_config(directory: Path) -> dict[str, Any]:
     try:
         described = json.loads(path.read_text())
         return {"config": described["config"], "circumstances": described["circumstances"]}
-    except FileNotFoundError:
+    except OSError:
         raise RunError(
-            f"{directory} is not a run directory: it has no {CONFIG_FILE}. "
+            f"{directory} is not a run directory: it has no {CONFIG_FILE} to read. "
             "Give a directory written by `offdiag train`."
         ) from None
     except (ValueError, KeyError, TypeError) as error:
@@ -201,27 +192,33 @@ def read_head(path: Path) -> HeadMatrices | None:
     """The head matrices of a run, or None if its head is not a single matrix."""
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        return HeadMatrices(
-            start=arrays["start"],
-            peak=arrays["peak"],
-            end=arrays["end"],
-            peak_epoch=float(arrays["peak_epoch"]),
-            end_epoch=float(arrays["end_epoch"]),
-        )
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return HeadMatrices(
+                start=arrays["start"],
+                peak=arrays["peak"],
+                end=arrays["end"],
+                peak_epoch=float(arrays["peak_epoch"]),
+                end_epoch=float(arrays["end_epoch"]),
+            )
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise RunError(f"{path} cannot be read ({error}): remove it and resume the run.") from None
+
+
+def read_evaluation(path: Path) -> dict[str, Any] | None:
+    """The final evaluation of a run, or None if there is none."""
+    if not path.exists():
+        return None
+    try:
+        evaluation: dict[str, Any] = json.loads(path.read_text())
+        return evaluation
+    except ValueError as error:
+        raise RunError(f"{path} cannot be read ({error}): remove it and resume the run.") from None
 
 
 def append_row(path: Path, row: Row) -> None:
-    """Add one line to a metrics file and bring it to the disk."""
-    try:
-        with path.open("a") as file:
-            file.write(row.to_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}. Free space, then resume the run."
-        ) from error
+    """Add one row to a metrics file and bring it to the disk."""
+    append_line(path, row.to_json())
 
 
 def keep_rows(path: Path, *, last_step: int) -> None:

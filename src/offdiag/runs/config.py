@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -116,9 +117,13 @@ class RunConfig:
             ("the head's learning-rate ratio", self.head_lr_ratio),
             ("the number of warm-up steps", self.warmup_steps),
             ("the time between checkpoints", self.checkpoint_seconds),
-            ("the seed", self.seed),
         ):
             at_least(what, value, 0)
+        within("the seed", self.seed, 0, 2**63 - 1)
+        if self.workers is not None:
+            at_least("the number of decoding workers", self.workers, 0)
+        if self.tensorboard and find_spec("tensorboard") is None:
+            raise ConfigError("--tensorboard needs tensorboard: install offdiag[tracking].")
         if self.read_every is not None:
             at_least("the number of epochs between readings", self.read_every, 1)
         if not self.projector:

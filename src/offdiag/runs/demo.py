@@ -1,6 +1,5 @@
 """The demo: the same training with four heads on the embedded digits, side by side."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from joblib import Parallel, delayed
 
 from offdiag._checks import RunError
-from offdiag._files import write_whole
+from offdiag._files import write_json
 from offdiag.results.history import Row, RunRecord
 from offdiag.runs.config import RunConfig
 from offdiag.runs.train import train
@@ -45,7 +44,7 @@ def demo(
         records[record.name] = record
         on_finished(record)
     ordered = [records[head] for head in heads]
-    write_whole(out / "summary.json", json.dumps(summary(ordered), indent=1))
+    write_json(out / "summary.json", summary(ordered))
     return ordered
 
 

@@ -15,6 +15,7 @@ from offdiag.evaluation.protocol import evaluate
 from offdiag.methods.method import AbstractMethod
 from offdiag.runs.build import build_method, load_splits, pick_device
 from offdiag.runs.config import RunConfig
+from offdiag.runs.identity import fingerprint, refuse_other_images, refuse_other_method
 from offdiag.training.checkpoint import load_checkpoint
 
 
@@ -25,6 +26,7 @@ class FrozenRun:
         self, directory: Path, *, method: AbstractMethod | None = None, device: str = "auto"
     ) -> None:
         """Read `directory`; a run of your own `method` needs it again, built in the same way."""
+        self.directory = directory
         self.device = pick_device(device)
         state = load_checkpoint(directory, device=self.device)
         try:
@@ -32,10 +34,15 @@ class FrozenRun:
             self.image_shape: tuple[int, int, int] = tuple(state["image_shape"])
             self.normalisation = Normalisation(**state["normalisation"])
             self.step: int = state["progress"]["step"]
+            self.images: dict[str, str] = state["images"]
+            method_name: str = state["method_name"]
             if method is None:
                 method = build_method(self.config, image_channels=self.image_shape[0])
+            refuse_other_method(method_name, method, directory)
             self.method = method.to(self.device)
             self.method.load_state_dict(state["method"])
+        except RunError:
+            raise
         except (KeyError, TypeError, RuntimeError) as error:
             raise RunError(
                 f"the checkpoint in {directory} does not fit the method "
@@ -46,6 +53,7 @@ class FrozenRun:
     def evaluate(self) -> dict[str, Any]:
         """kNN and linear probe of features and projection, on the run's own splits."""
         splits = load_splits(self.config).to(self.device)
+        refuse_other_images(self.images, fingerprint(splits), self.directory)
         if splits.train is None or splits.test is None:
             raise DataError(
                 f"{self.config.data} has no labels, and kNN and the linear probe need them: "

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from offdiag._checks import TrainingError
 from offdiag._types import Covariance
 from offdiag.data.dataset import Dataset, Source, Splits, in_order
 from offdiag.data.views import Normalisation
@@ -37,8 +38,13 @@ class Observer:
         self.queries = _sample(splits.test, KNN_QUERIES) if labelled else None
 
     def read(self, method: AbstractMethod, pulse: Pulse, *, images_per_step: int) -> Row:
-        """One row of the run's history."""
+        """One row of the run's history; TrainingError if the embeddings are not finite."""
         probe = extract(method, self.probe, normalisation=self.normalisation)
+        if not (probe.features.isfinite().all() and probe.prediction.isfinite().all()):
+            raise TrainingError(
+                f"the embeddings are not finite at step {pulse.step}: try a smaller learning rate "
+                "or a longer warm-up. The last good checkpoint is kept."
+            )
         knn = None
         if self.stored is not None and self.queries is not None:
             stored = extract(method, self.stored, normalisation=self.normalisation)

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from offdiag._checks import RunError
-from offdiag._files import remove_parts, write_whole
+from offdiag._files import remove_parts, write_json
 from offdiag.data.dataset import Splits
 from offdiag.evaluation.features import extract
 from offdiag.evaluation.protocol import evaluate
@@ -39,6 +39,12 @@ from offdiag.runs.build import (
 )
 from offdiag.runs.circumstances import circumstances
 from offdiag.runs.config import RunConfig
+from offdiag.runs.identity import (
+    fingerprint,
+    name_of,
+    refuse_other_images,
+    refuse_other_method,
+)
 from offdiag.runs.observe import HeadSnapshots, Observer
 from offdiag.training.checkpoint import load_checkpoint, save_checkpoint
 from offdiag.training.fit import Progress, Pulse, fit
@@ -108,6 +114,7 @@ class _Run:
         self.config = config
         self.device = pick_device(config.device)
         self.splits: Splits = load_splits(config).to(self.device)
+        self.images = fingerprint(self.splits)
         self.loader = build_loader(config, self.splits, device=self.device)
         channels = self.splits.pretrain.image_shape[0]
         own = build_method(config, image_channels=channels) if method is None else method
@@ -135,7 +142,7 @@ class _Run:
             shutil.rmtree(nursery, ignore_errors=True)
             nursery.mkdir()
             self.directory = nursery
-            write_whole(nursery / CONFIG_FILE, self._described())
+            write_json(nursery / CONFIG_FILE, self._described())
             self.checkpoint()
             os.replace(nursery, out)
         except OSError as error:
@@ -150,6 +157,8 @@ class _Run:
 
     def restore(self, directory: Path, state: dict[str, Any]) -> None:
         """Take up a checkpoint; readings made after it are dropped, to be made again."""
+        refuse_other_images(state["images"], self.images, directory)
+        refuse_other_method(state["method_name"], self.method, directory)
         self.directory = directory
         remove_parts(directory)
         try:
@@ -163,6 +172,8 @@ class _Run:
         self.progress = Progress(**state["progress"])
         if self.head is not None:
             self.head = HeadSnapshots(**state["head"])
+            # The kill may have come between the checkpoint and its pictures.
+            write_head(directory, self.head.result())
         keep_rows(directory / METRICS_FILE, last_step=self.progress.step)
 
     def finish(self, watcher: Watcher) -> RunRecord:
@@ -171,7 +182,7 @@ class _Run:
         if self.progress.step < self.schedule.steps:
             self._fit(watcher)
         if not (self.directory / EVALUATION_FILE).exists() and self.splits.test is not None:
-            write_whole(self.directory / EVALUATION_FILE, json.dumps(self._evaluated(), indent=1))
+            write_json(self.directory / EVALUATION_FILE, self._evaluated())
         return RunRecord.load(self.directory)
 
     def checkpoint(self) -> None:
@@ -180,6 +191,8 @@ class _Run:
             self.directory,
             {
                 "config": self.config.to_dict(),
+                "images": self.images,
+                "method_name": name_of(self.method),
                 "image_shape": self.splits.pretrain.image_shape,
                 "normalisation": {
                     "mean": self.loader.normalisation.mean,
@@ -238,9 +251,9 @@ class _Run:
         train = extract(self.method, self.splits.train, normalisation=normalisation)
         return evaluate(train, extract(self.method, self.splits.test, normalisation=normalisation))
 
-    def _described(self) -> str:
+    def _described(self) -> dict[str, Any]:
         source, test = self.splits.pretrain, self.splits.test
-        described = {
+        return {
             "config": self.config.to_dict(),
             "circumstances": {
                 **circumstances(self.device),
@@ -252,12 +265,11 @@ class _Run:
                     "skipped": list(source.skipped),
                     "test_images": 0 if test is None else len(test),
                 },
-                "method": type(self.method).__name__,
+                "method": name_of(self.method),
                 "parameters": sum(p.numel() for p in self.method.parameters() if p.requires_grad),
                 "steps": self.schedule.steps,
             },
         }
-        return json.dumps(described, indent=1)
 
 
 def _refuse_other_configuration(

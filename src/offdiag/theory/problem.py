@@ -99,9 +99,12 @@ class Problem:
                 f"dim must be at least features + neurons = {k + m}, so that noise has room "
                 f"beside the features; got {self.dim}."
             )
-        for name, value in (("noise", self.noise), ("head_lr_ratio", self.head_lr_ratio)):
-            if not 0 <= value < np.inf:
-                raise ConfigError(f"{name} must be a number that is 0 or more; got {value}.")
+        if not 0 < self.noise < np.inf:
+            raise ConfigError(
+                f"noise must be a positive number: without any, nothing is left to learn once a "
+                f"feature is found, and steps would have no scale; got {self.noise}."
+            )
+        at_least("head_lr_ratio", self.head_lr_ratio, 0.0)
         if self.power not in MOMENTS:
             raise ConfigError(
                 f"power must be odd and one of {', '.join(map(str, MOMENTS))}; got {self.power}."

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offdiag._checks import ConfigError, RunError, at_least, choice
-from offdiag._files import write_whole
+from offdiag._files import append_line, make_folder, write_whole
 from offdiag.theory.ensemble import ensemble
 from offdiag.theory.flow import check
 from offdiag.theory.outcomes import Outcome
@@ -156,7 +156,7 @@ def run_sweep(
     Runs through joblib: threads, since the integrator holds no lock; inside
     `joblib.parallel_config(backend="dask")` on that cluster.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     table_path, cells_path = directory / TABLE_FILE, directory / CELLS_FILE
     claim(sweep, directory)
     if table_path.exists():
@@ -170,13 +170,11 @@ def run_sweep(
     work = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")(
         joblib.delayed(run_cell)(sweep, index) for index in todo
     )
-    with cells_path.open("a") as file:
-        for cell in work:
-            file.write(json.dumps(cell) + "\n")
-            file.flush()
-            rows[cell["cell"]] = cell
-            if on_cell is not None:
-                on_cell(len(rows), len(sweep))
+    for cell in work:
+        append_line(cells_path, json.dumps(cell))
+        rows[cell["cell"]] = cell
+        if on_cell is not None:
+            on_cell(len(rows), len(sweep))
     table = to_table(sweep, [rows[index] for index in range(len(sweep))])
     content = pa.BufferOutputStream()
     pq.write_table(table, content)

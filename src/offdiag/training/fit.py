@@ -152,6 +152,7 @@ def fit(
         last = progress.step == steps
         if progress.step % read_every == 0 or last:
             watch.check(steps)
+            _refuse_bad_weights(method, progress.step, steps)
             on_reading(_pulse(progress, optimizer, epoch=progress.step / loader.steps_per_epoch))
             watch.restart()
         if time.perf_counter() - last_checkpoint >= checkpoint_seconds or last:
@@ -178,8 +179,8 @@ def _pulse(progress: Progress, optimizer: Optimizer, *, epoch: float) -> Pulse:
 
 
 def _refuse_bad_weights(method: AbstractMethod, step: int, steps: int) -> None:
-    finite = torch.stack([torch.isfinite(p).all() for p in method.parameters()]).all()
-    if not finite:
+    state = [tensor for tensor in method.state_dict().values() if tensor.is_floating_point()]
+    if not torch.stack([torch.isfinite(tensor).all() for tensor in state]).all():
         raise _diverged("a weight", step - 1, steps)
 
 
