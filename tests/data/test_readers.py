@@ -122,3 +122,9 @@ def test_size_out_of_range_is_refused():
 def test_a_folder_is_read_by_its_path(tmp_path):
     with pytest.raises(DataError, match="nowhere does not exist"):
         load(f"folder:{tmp_path / 'nowhere'}")
+
+
+def test_images_that_train_and_are_judged_stay_one_copy_on_a_device():
+    moved = load("digits").to("cpu")
+    assert moved.train is moved.pretrain
+    assert moved.test is not moved.pretrain

@@ -101,12 +101,13 @@ class Splits:
     test: Source | None
 
     def to(self, device: torch.device | str) -> "Splits":
-        return replace(
-            self,
-            pretrain=self.pretrain.to(device),
-            train=None if self.train is None else self.train.to(device),
-            test=None if self.test is None else self.test.to(device),
-        )
+        pretrain = self.pretrain.to(device)
+        if self.train is self.pretrain:  # mostly the same images: they stay one copy
+            train: Source | None = pretrain
+        else:
+            train = None if self.train is None else self.train.to(device)
+        test = None if self.test is None else self.test.to(device)
+        return replace(self, pretrain=pretrain, train=train, test=test)
 
 
 def in_order(source: Source, *, batch_size: int = 512) -> Iterator[tuple[Images, Labels | None]]:

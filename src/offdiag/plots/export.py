@@ -8,7 +8,7 @@ import altair as alt
 import vl_convert
 
 from offdiag._checks import choice
-from offdiag._files import write_whole
+from offdiag._files import make_folder, write_whole
 from offdiag.plots.theme import PAPER, Ground, config
 
 WRITERS: Mapping[str, Callable[[dict[str, Any]], bytes]] = {
@@ -37,5 +37,5 @@ def save_chart(
         if spec.get(side) == "container":
             spec[side] = pixels
     spec["config"] = config(ground) | {"background": PAPER[ground]}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_whole(path, write(spec))

@@ -17,8 +17,13 @@ def fingerprint(splits: Splits) -> dict[str, str]:
     The digest is of the pixels and labels of images in memory, and of the names and
     labels of streamed files: reading those again would take an epoch.
     """
-    parts = {"pretrain": splits.pretrain, "train": splits.train, "test": splits.test}
-    return {name: _told(part) for name, part in parts.items() if part is not None}
+    told = {"pretrain": _told(splits.pretrain)}
+    if splits.train is not None:
+        same = splits.train is splits.pretrain
+        told["train"] = told["pretrain"] if same else _told(splits.train)
+    if splits.test is not None:
+        told["test"] = _told(splits.test)
+    return told
 
 
 def refuse_other_images(saved: dict[str, str], now: dict[str, str], directory: Path) -> None:

@@ -146,13 +146,11 @@ class _Run:
             self.checkpoint()
             os.replace(nursery, out)
         except OSError as error:
-            shutil.rmtree(nursery, ignore_errors=True)
             raise RunError(
                 f"cannot make the run directory {out}: {error.strerror or error}."
             ) from error
-        except RunError:
-            shutil.rmtree(nursery, ignore_errors=True)
-            raise
+        finally:
+            shutil.rmtree(nursery, ignore_errors=True)  # gone by now, unless something failed
         self.directory = out
 
     def restore(self, directory: Path, state: dict[str, Any]) -> None:
