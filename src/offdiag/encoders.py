@@ -48,16 +48,19 @@ def resnet(
     return Encoder(net, dim=width)
 
 
-def small_conv(*, channels: int = 3, width: int = 32) -> Encoder:
+def small_conv(*, channels: int = 3, width: int = 32, stem_stride: int = 1) -> Encoder:
     """Three 3x3 convolutions with BatchNorm and ReLU, the last two with stride 2, then the mean.
 
     Widths are `width`, 2 `width` and 4 `width`, the last being the feature width:
     32 gives 128 features and about 93,000 weights. For images of 8 to 64 pixels.
+    `stem_stride=2` halves the sides in the first layer already: a quarter of the cost at
+    the same width, for images of 16 pixels or more.
     """
     at_least("the small net's width", width, 1)
+    at_least("the stride of the small net's first layer", stem_stride, 1)
     layers: list[nn.Module] = []
     before = channels
-    for after, stride in ((width, 1), (2 * width, 2), (4 * width, 2)):
+    for after, stride in ((width, stem_stride), (2 * width, 2), (4 * width, 2)):
         layers += [
             nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False),
             nn.BatchNorm2d(after),
@@ -69,6 +72,7 @@ def small_conv(*, channels: int = 3, width: int = 32) -> Encoder:
 
 ENCODERS: Mapping[str, Callable[[int], Encoder]] = {
     "small": lambda channels: small_conv(channels=channels),
+    "small-stride2": lambda channels: small_conv(channels=channels, width=48, stem_stride=2),
     "resnet18": lambda channels: resnet(torchvision.models.resnet18, channels=channels),
     "resnet50": lambda channels: resnet(torchvision.models.resnet50, channels=channels),
     "resnet18-imagenet": lambda channels: resnet(

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from offdiag.results.history import HeadMatrices, HeadReadings, Readings, Row, RunRecord
+from offdiag.results.history import HeadMatrices, Row, RunRecord
+from offdiag.results.readings import HeadReadings, Readings
 from offdiag.runs.config import RunConfig
 
 WIDTHS = {"features": 128, "projection": 64, "prediction": 64}

@@ -3,7 +3,7 @@
 from offdiag._types import Covariance, Embeddings
 from offdiag.diagnostics import spectrum as spectral
 from offdiag.diagnostics import weights
-from offdiag.results.history import HeadReadings, Readings
+from offdiag.results.readings import HeadReadings, Readings
 
 KEPT_EIGENVALUES = 256
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from offdiag.results.history import Readings, Row
+from offdiag.results.history import Row
+from offdiag.results.readings import Readings
 
 STD_FRACTION = 0.1
 """Complete collapse: std of the normalised outputs below this share of 1/sqrt(width)."""

@@ -17,7 +17,8 @@ from jaxtyping import Float
 
 from offdiag.plots.theme import PALETTE
 from offdiag.plots.thinning import evenly, kept_points
-from offdiag.results.history import HeadReadings, Readings, Row, RunRecord
+from offdiag.results.history import Row, RunRecord
+from offdiag.results.readings import HeadReadings, Readings
 
 CURVE_POINTS = 320
 HEATMAP_COLUMNS, HEATMAP_ROWS = 90, 64

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from offdiag.report.numbers import Cell, cell, duration, epoch, percent, significant
-from offdiag.results.history import Readings, RunRecord
+from offdiag.results.history import RunRecord
+from offdiag.results.readings import Readings
 
 GROUPS = (
     ("Head", ("",)),

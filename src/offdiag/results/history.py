@@ -23,36 +23,13 @@ from jaxtyping import Float
 
 from offdiag._checks import RunError
 from offdiag._files import append_line, finite, write_whole
+from offdiag.results.observation import Observation
+from offdiag.results.readings import HeadReadings, Readings, restored
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 HEAD_FILE = "head.npz"
 EVALUATION_FILE = "evaluation.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Readings:
-    """Readings of one part's output on the probe images; formulas in `diagnostics.spectrum`.
-
-    `spectrum` holds the eigenvalues of the centred covariance, each as a share of
-    their sum, descending, at most the first 256; `dim` is the output's width.
-    """
-
-    dim: int
-    effective_rank: float
-    rankme: float
-    std: float
-    top_share: float
-    spectrum: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadReadings:
-    """Readings of a head that is one matrix; formulas in `diagnostics.weights`."""
-
-    off_diagonal_norm: float
-    asymmetry: float
-    identity_distance: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,33 +57,40 @@ class Row:
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Row":
         """Read what `to_json` wrote, null standing for nan."""
-        parts: dict[str, Any] = {}
-        for name in ("features", "projection", "prediction"):
-            numbers = {key: v for key, v in row[name].items() if key != "spectrum"}
-            known: dict[str, Any] = {key: _number(v) for key, v in numbers.items()}
-            known["spectrum"] = tuple(_number(v) for v in row[name]["spectrum"])
-            parts[name] = Readings(**known)
+        parts: dict[str, Any] = {
+            name: Readings(**restored(row[name]))
+            for name in ("features", "projection", "prediction")
+        }
         if row["head"] is not None:
-            parts["head"] = HeadReadings(**{k: _number(v) for k, v in row["head"].items()})
+            parts["head"] = HeadReadings(**restored(row["head"]))
         return cls(**{**row, **parts})
+
+    def observation(self) -> Observation:
+        """The same readings as a monitor of any run would give them."""
+        parts = {
+            "encoder": self.features,
+            "projector": self.projection,
+            "predictor": self.prediction,
+        }
+        return Observation(step=self.step, parts=parts, head=self.head, loss=self.loss)
 
     def to_json(self) -> str:
         """One line of JSON; nan, which JSON lacks, becomes null."""
         return json.dumps(finite(asdict(self)), allow_nan=False)
 
     def scalars(self) -> dict[str, float]:
-        """Every number of the row under a flat name such as "projection/rankme"."""
+        """Every number of the row under a flat name such as "projection/rankme".
+
+        What was not measured (nan) is left out.
+        """
         flat: dict[str, float] = {}
         for name, value in asdict(self).items():
             if isinstance(value, dict):
-                flat |= {f"{name}/{k}": v for k, v in value.items() if isinstance(v, float)}
+                numbers = {f"{name}/{k}": v for k, v in value.items() if isinstance(v, float)}
+                flat |= {k: v for k, v in numbers.items() if not math.isnan(v)}
             elif value is not None:
                 flat[name] = value
         return flat
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 @dataclass(frozen=True, kw_only=True)
