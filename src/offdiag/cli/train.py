@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, arg
 
 from offdiag._checks import ConfigError
 from offdiag.cli.progress import console, training_bar
 from offdiag.report.page import write_report
 from offdiag.runs.config import RunConfig
+from offdiag.runs.recipes import RECIPES, SIZES
 from offdiag.runs.train import resume, train
 
 
@@ -21,6 +22,10 @@ class Train:
     """The run's directory; must not exist."""
     resume: Path | None = None
     """Continue the run in this directory instead, with the settings it began with."""
+    recipe: Annotated[str | None, arg(metavar="{" + ",".join(RECIPES) + "}")] = None
+    """Start from a named complete run; every other option changes one thing of it."""
+    size: Annotated[str | None, arg(metavar="{" + ",".join(SIZES) + "}")] = None
+    """The recipe's size: full, or small, which ends within 15 minutes on two cores."""
     config: Annotated[RunConfig, OmitArgPrefixes] = field(default_factory=RunConfig)
 
     def run(self) -> None:
