@@ -232,6 +232,13 @@ def test_half_precision_rows_read_as_their_float64_values(kind):
     assert numbers(read_part(z)) == pytest.approx(numbers(read_part(z.double())), nan_ok=True)
 
 
+def test_mixed_precision_around_a_reading_changes_nothing():
+    z, other = gaussian(30, 5).float(), gaussian(30, 5, seed=1).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = read_part(z, other)
+    assert inside == read_part(z, other)
+
+
 def test_nothing_keeps_the_graph_or_changes_the_input():
     z = gaussian(20, 4).requires_grad_()
     before = z.detach().clone()

@@ -17,6 +17,12 @@ class Moments:
     costs no digits: rows are kept relative to the first row seen, and batches are joined by the
     pairwise rule of Chan, Golub & LeVeque 1979. Rows that are not finite make everything nan;
     no row at all gives nan. `device` is where the sums live; rows are brought there.
+
+    >>> moments = Moments(2)
+    >>> moments.update(torch.tensor([[1e6, 0.0], [1e6 + 2, 0.0]]))
+    >>> moments.update(torch.tensor([[1e6 + 1, 3.0]]))
+    >>> moments.count, moments.mean.tolist()
+    (3, [1000001.0, 1.0])
     """
 
     def __init__(self, dim: int, *, device: torch.device | str = "cpu") -> None:
