@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "offdiag.cli.frozen:Evaluate",
     "embed": "offdiag.cli.frozen:Embed",
     "report": "offdiag.cli.report:Report",
+    "figure": "offdiag.cli.figure:Figure",
     "theory": "offdiag.cli.theory:Theory",
 }
 """Where each command lives; only the one that is asked for is loaded."""
