@@ -47,9 +47,7 @@ def seeds(
         axis=alt.Axis(labelLimit=LABEL_PIXELS, ticks=False, domain=False, grid=True),
     )
     colours = [PALETTE[i % len(PALETTE)] for i in range(len(groups))]
-    colour = alt.Color(
-        "group:N", scale=alt.Scale(domain=list(groups), range=colours), legend=None
-    )
+    colour = alt.Color("group:N", scale=alt.Scale(domain=list(groups), range=colours), legend=None)
     points = [
         {"run": row.label, "group": row.group, "seed": seed, "value": digits(value)}
         for row in rows
@@ -90,7 +88,8 @@ def mean_curves(
     """
     lines = [_line(name, mean) for name, mean in curves]
     means = [value for line in lines for value in line.y if value is not None]
-    log = reading.log and min(means, default=0) > 0
+    # Over less than half a decade a logarithmic axis has no marks to show for it.
+    log = reading.log and 0 < 3 * min(means, default=0) <= max(means, default=0)
     return draw_lines(
         lines,
         x=alt.X("x:Q", title="epoch", scale=alt.Scale(nice=False)),

@@ -145,8 +145,10 @@ def _round(index: int) -> int:
 def _under_pointer(lines: Sequence[Line], format: str) -> dict[str, list[Any]]:
     """What the tooltip says at each x, already in words: runs need not share their readings."""
     at = [
-        {x: (y, None if line.spread is None else line.spread[i])
-         for i, (x, y) in enumerate(zip(line.x, line.y, strict=True))}
+        {
+            x: (y, None if line.spread is None else line.spread[i])
+            for i, (x, y) in enumerate(zip(line.x, line.y, strict=True))
+        }
         for line in lines
     ]
     xs = sorted({x for line in lines for x in line.x})

@@ -42,6 +42,7 @@ class Measure:
     group: str
     part: str = ""
     share: bool = False
+    decimals: int | None = None
     why: str = ""
 
     @property
@@ -53,11 +54,15 @@ MATRIX, LABELS = "this head is not a single matrix", "needs labels"
 POINT = "all outputs are the same, so the spectrum has no rank"
 QUALITY = (
     Measure(reading="loss", group="Loss", why="the last loss is not a finite number"),
-    Measure(
-        reading="effective_rank_features", group="Effective rank", part="features", why=POINT
-    ),
-    Measure(
-        reading="effective_rank_projection", group="Effective rank", part="projection", why=POINT
+    *(
+        Measure(
+            reading=f"effective_rank_{part}",
+            group="Effective rank",
+            part=part,
+            decimals=1,
+            why=POINT,
+        )
+        for part in ("features", "projection")
     ),
     *(
         Measure(reading=f"{kind}_{part}", group=group, part=part, share=True, why=LABELS)
@@ -66,16 +71,22 @@ QUALITY = (
     ),
 )
 HEAD = tuple(
-    Measure(reading=reading, group="Off-diagonal norm of the head", part=part, why=MATRIX)
-    for reading, part in (
-        ("head_norm_peak", "peak"),
-        ("head_norm_peak_epoch", "epoch of the peak"),
-        ("head_norm_final", "end"),
+    Measure(
+        reading=f"head_norm_{reading}",
+        group="Off-diagonal norm of the head",
+        part=part,
+        decimals=decimals,
+        why=MATRIX,
+    )
+    for reading, part, decimals in (
+        ("peak", "peak", None),
+        ("peak_epoch", "epoch of the peak", 0),
+        ("final", "end", None),
     )
 )
 COST = (
     Measure(reading="seconds", group="Seconds"),
-    Measure(reading="images_per_second", group="Images/s"),
+    Measure(reading="images_per_second", group="Images/s", decimals=0),
 )
 DRAWN = ("loss", "effective_rank_projection", "knn_features", "knn_projection", "head_norm_peak")
 CURVES = ("loss", "knn-features", "rank-projection", "knn-projection", "head-norm")
@@ -124,8 +135,10 @@ def render_comparison(comparison: Comparison) -> str:
             if axis in comparison.varied
         ],
         curves=_curves(comparison, axis, groups),
-        cells=[(cell, colours[getattr(cell.combination, axis)], _cell_row(cell))
-               for cell in comparison.cells],
+        cells=[
+            (cell, colours[getattr(cell.combination, axis)], _cell_row(cell))
+            for cell in comparison.cells
+        ],
         settings=_joined([_shared(cell.settings) for cell in comparison.cells]),
         circumstances=_joined(
             [cell.circumstances for cell in comparison.cells if cell.circumstances]
@@ -170,7 +183,9 @@ def _lede(comparison: Comparison) -> list[str]:
     if len(loss) > 1:
         lowest = min(loss, key=lambda one: loss[one].mean)
         rank = spreads["effective_rank_projection"].get(lowest)
-        told = f", where the projection uses {_spread(rank)} directions" if rank else ""
+        width = comparison.finished(lowest)[0].history[-1].projection.dim
+        used = f"{_spread(rank, decimals=1)} of {width} directions" if rank else ""
+        told = f", with {used} of the projection in use" if used else ""
         sentences.append(
             f"The lowest loss is that of {comparison.label(lowest)}: {_spread(loss[lowest])}{told}. "
             "A low loss is not a good representation: a collapsed one has it too."
@@ -197,16 +212,22 @@ def _mean(comparison: Comparison, one: Combination, measure: Measure) -> Said:
     if spread is None:
         return said(None, otherwise=measure.why if done else "no run has finished")
     partly = "" if spread.n == done else f"over {spread.n} of {done} seeds: {measure.why}"
-    return Said(text=_spread(spread, share=measure.share), why=partly)
+    text = _spread(spread, share=measure.share, decimals=measure.decimals)
+    return Said(text=text, why=partly)
 
 
-def _spread(spread: Spread, *, share: bool = False, signed: bool = False) -> str:
-    """Mean ± standard deviation, both to the digits of the mean; the mean alone if n is 1."""
+def _spread(
+    spread: Spread, *, share: bool = False, signed: bool = False, decimals: int | None = None
+) -> str:
+    """Mean ± standard deviation, to three digits of the larger one; the mean alone if n is 1."""
     scale = 100 if share else 1
     mean, std = scale * spread.mean, scale * spread.std
     sign = "+" if signed and mean > 0 else ""
     unit = "\u00a0%" if share and not signed else ""
-    decimals = 1 if share else _decimals(max(abs(mean), std if math.isfinite(std) else 0))
+    if share:
+        decimals = 1
+    elif decimals is None:
+        decimals = _decimals(max(abs(mean), std if spread.n > 1 else 0))
     if decimals is None:
         text, deviation = significant(mean), significant(std)
     else:
@@ -225,15 +246,15 @@ def _decimals(value: float) -> int | None:
 
 def _difference_row(
     comparison: Comparison, pair: Pair
-) -> tuple[str, str, list[tuple[Said, str, bool]]]:
-    """What is compared, among which runs, and the cells: difference, its interval, if it is
-    apart from 0."""
+) -> tuple[str, str, list[tuple[Said, list[str], bool]]]:
+    """What is compared, among which runs, and the cells: the difference, its interval and
+    count, and whether the interval is apart from 0."""
     others = [axis for axis in comparison.varied if axis != pair.axis]
     row = []
     for measure in QUALITY:
         difference = comparison.difference(pair, measure.reading)
         if difference is None:
-            row.append((said(None, otherwise="no seed has both"), "", False))
+            row.append((said(None, otherwise="no seed has both"), [], False))
             continue
         text = _spread(difference.spread, share=measure.share, signed=True)
         row.append((Said(text=text), *_interval(difference, share=measure.share)))
@@ -244,10 +265,10 @@ def _difference_row(
     )
 
 
-def _interval(difference: Difference, *, share: bool) -> tuple[str, bool]:
+def _interval(difference: Difference, *, share: bool) -> tuple[list[str], bool]:
     count = f"{difference.above} of {difference.spread.n} above 0"
     if difference.spread.n == 1:
-        return count, False
+        return [count], False
     scale = 100 if share else 1
     low, high = scale * difference.low, scale * difference.high
     decimals = 1 if share else _decimals(max(abs(low), abs(high)))
@@ -255,7 +276,7 @@ def _interval(difference: Difference, *, share: bool) -> tuple[str, bool]:
         f"{end:+.{decimals}f}" if decimals is not None else f"{end:+.2e}" for end in (low, high)
     ]
     told = f"{ends[0]} to {ends[1]}".replace("-", "\u2212")
-    return f"{told}; {count}", low > 0 or high < 0
+    return [told, count], low > 0 or high < 0
 
 
 def _seed_figures(comparison: Comparison, axis: str, groups: Sequence[str]) -> list[Figure]:

@@ -234,9 +234,7 @@ class Comparison:
         ]
 
 
-def mean_curve(
-    histories: Sequence[Sequence[Row]], of: Callable[[Row], float | None]
-) -> MeanCurve:
+def mean_curve(histories: Sequence[Sequence[Row]], of: Callable[[Row], float | None]) -> MeanCurve:
     """The mean of a reading over several runs, at each epoch that at least one of them read."""
     at: dict[float, list[float]] = {}
     for history in histories:

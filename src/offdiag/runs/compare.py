@@ -4,6 +4,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -120,7 +121,9 @@ def read_comparison(out: Path) -> Comparison:
     spec, failures = _read_spec(out), _read_failures(out)
     base = RunConfig.from_dict(spec["base"])
     cells = tuple(
-        _read_cell(out, cell["name"], replace(base, **{axis: cell[axis] for axis in VARIED}), failures)
+        _read_cell(
+            out, cell["name"], replace(base, **{axis: cell[axis] for axis in VARIED}), failures
+        )
         for cell in spec["cells"]
     )
     return Comparison(name=out.name, cells=cells)
@@ -214,12 +217,13 @@ def _lived_through(
         yield from work
     except Exception as error:
         finished = sum(is_finished(out / CELLS / name) for name in names)
-        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        why = "by a kill or for want of memory"
+        if not isinstance(error, BrokenExecutor):  # a cluster's own reason
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RunError(
-            f"a worker process was lost, by a kill or for want of memory ({why[:200]}); "
-            f"{finished} of {len(names)} runs in {out} are finished and the others keep their "
-            "last checkpoint: give the same command again to go on, with fewer --jobs if memory "
-            "was short."
+            f"a worker process was lost ({why}); {finished} of {len(names)} runs in {out} are "
+            "finished and the others keep their last checkpoint: give the same command again to "
+            "go on, with fewer jobs if memory was short."
         ) from error
 
 
