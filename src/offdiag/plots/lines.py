@@ -104,7 +104,7 @@ def draw_lines(
 def _bands(
     lines: Sequence[Line], x: alt.X, y: alt.Y, colour: alt.Color, in_focus: str
 ) -> alt.Chart:
-    about = y.to_dict()
+    about: Any = y.to_dict()
     log = about.get("scale", {}).get("type") == "log"
     values = []
     for line in lines:

@@ -187,8 +187,8 @@ def _lede(comparison: Comparison) -> list[str]:
         used = f"{_spread(rank, decimals=1)} of {width} directions" if rank else ""
         told = f", with {used} of the projection in use" if used else ""
         sentences.append(
-            f"The lowest loss is that of {comparison.label(lowest)}: {_spread(loss[lowest])}{told}. "
-            "A low loss is not a good representation: a collapsed one has it too."
+            f"The lowest loss is that of {comparison.label(lowest)}: {_spread(loss[lowest])}{told}."
+            " A low loss is not a good representation: a collapsed one has it too."
         )
     return sentences
 
@@ -250,7 +250,7 @@ def _difference_row(
     """What is compared, among which runs, and the cells: the difference, its interval and
     count, and whether the interval is apart from 0."""
     others = [axis for axis in comparison.varied if axis != pair.axis]
-    row = []
+    row: list[tuple[Said, list[str], bool]] = []
     for measure in QUALITY:
         difference = comparison.difference(pair, measure.reading)
         if difference is None:

@@ -3,7 +3,7 @@
 import json
 import os
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -33,6 +33,9 @@ LOCK_FILE = ".lock"
 VARIED = (*AXES, "seed")
 INDIFFERENT = ("download", "workers", "checkpoint_seconds")
 """Settings that change no number of a run, so that they may differ when a grid goes on."""
+
+Ended = tuple[str, dict[str, str] | None]
+"""The name of a cell, and the sentence (and traceback) of its failure if it failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +194,7 @@ def _alone(out: Path) -> Iterator[None]:
 
 def _work(
     todo: Mapping[str, RunConfig], out: Path, jobs: int | None, threads: int
-) -> Iterator[tuple[str, dict[str, str] | None]]:
+) -> Iterator[Ended]:
     if not todo:
         return
     if jobs is None:
@@ -210,8 +213,8 @@ def _work(
 
 
 def _lived_through(
-    work: Iterable[tuple[str, dict[str, str] | None]], out: Path, names: set[str]
-) -> Iterator[tuple[str, dict[str, str] | None]]:
+    work: Iterable[Ended], out: Path, names: set[str]
+) -> Generator[Ended, None, None]:
     """What the workers return. A cell never raises, so what comes out of them is their own end."""
     try:
         yield from work
@@ -227,9 +230,7 @@ def _lived_through(
         ) from error
 
 
-def _run_cell(
-    name: str, config: RunConfig, directory: Path, threads: int, owner: int
-) -> tuple[str, dict[str, str] | None]:
+def _run_cell(name: str, config: RunConfig, directory: Path, threads: int, owner: int) -> Ended:
     """Train one cell or go on with it; its name, and why it failed if it did."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
