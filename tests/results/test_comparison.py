@@ -90,6 +90,12 @@ def test_one_seed_has_a_mean_and_no_spread():
     assert Difference.of({0: 1.0}, {1: 1.0}) is Spread.of([]) is None
 
 
+def test_differences_that_are_all_the_same_are_not_certainty():
+    tied = Difference.of({0: 0.9, 1: 0.7, 2: 0.4}, {0: 0.6, 1: 0.4, 2: 0.1})
+    assert tied.spread.mean == pytest.approx(0.3) and tied.above == 3
+    assert math.isnan(tied.low) and math.isnan(tied.high)
+
+
 def test_only_finished_runs_count_and_pairs_differ_in_one_axis():
     grid = Comparison(
         name="g",

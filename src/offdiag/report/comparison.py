@@ -267,7 +267,7 @@ def _difference_row(
 
 def _interval(difference: Difference, *, share: bool) -> tuple[list[str], bool]:
     count = f"{difference.above} of {difference.spread.n} above 0"
-    if difference.spread.n == 1:
+    if math.isnan(difference.low):
         return [count], False
     scale = 100 if share else 1
     low, high = scale * difference.low, scale * difference.high

@@ -126,7 +126,8 @@ class Difference:
     `low` and `high` bound the mean difference by Student's t at 95 %: the values for which a
     two-sided paired t-test would not reject at 5 %. It takes the differences for normal and
     seeds for independent, and is not corrected for the number of comparisons. nan for a single
-    pair. `above` counts the seeds at which the first is larger.
+    pair, and where all differences are the same. `above` counts the seeds
+    at which the first is larger.
     """
 
     spread: Spread
@@ -142,7 +143,8 @@ class Difference:
         if spread is None:
             return None
         half = math.nan
-        if spread.n > 1:
+        # Rounding aside: accuracies on few images tie, and a spread of 0 is not certainty.
+        if spread.n > 1 and spread.std > 1e-12 * abs(spread.mean):
             quantile = float(student.ppf((1 + CONFIDENCE) / 2, spread.n - 1))
             half = quantile * spread.std / math.sqrt(spread.n)
         return cls(
