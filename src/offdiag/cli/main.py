@@ -15,6 +15,7 @@ from offdiag._checks import OffdiagError
 COMMANDS = {
     "demo": "offdiag.cli.demo:Demo",
     "train": "offdiag.cli.train:Train",
+    "compare": "offdiag.cli.compare:Compare",
     "evaluate": "offdiag.cli.frozen:Evaluate",
     "embed": "offdiag.cli.frozen:Embed",
     "report": "offdiag.cli.report:Report",
