@@ -9,8 +9,9 @@ from offdiag.runs.recipes import RECIPES, SIZES, recipe
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_command_line_starts_from_the_recipe(name, size):
-    command = parse(["train", "--recipe", name, "--size", size, "--out", "x"])
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_the_commands_that_train_start_from_the_recipe(command, name, size):
+    command = parse([command, "--recipe", name, "--size", size, "--out", "x"])
     assert command.config == recipe(name, size=size)
 
 

@@ -19,6 +19,7 @@ from offdiag.results.comparison import Cell, Comparison, Status
 from offdiag.results.history import METRICS_FILE, read_history
 from offdiag.runs.compare import CELLS, TABLE_FILE, Grid, compare
 from offdiag.runs.config import METHODS, RunConfig
+from offdiag.runs.recipes import RECIPES, SIZES
 
 PAGE_FILE = "report.html"
 SHOWN = 16
@@ -33,7 +34,7 @@ class Compare:
     again what failed; with more heads, methods, normalisers or seeds the grid grows.
     """
 
-    out: Path
+    out: Path | None = None
     """Directory of table.parquet, report.html and the runs (in cells)."""
     heads: Annotated[tuple[str, ...], arg(metavar="{" + ",".join(HEADS) + "} ...")] = ()
     """Heads to compare; by default the one of --head."""
@@ -47,36 +48,43 @@ class Compare:
     """Runs at a time; by default one for each core, or one on an accelerator."""
     threads: int = 1
     """Threads of each run; 1 gives the same digits on any number of cores."""
+    recipe: Annotated[str | None, arg(metavar="{" + ",".join(RECIPES) + "}")] = None
+    """Start from a named complete run; every other option changes one thing of it."""
+    size: Annotated[str | None, arg(metavar="{" + ",".join(SIZES) + "}")] = None
+    """The recipe's size: full, or small, which ends within 15 minutes on two cores."""
     config: Annotated[RunConfig, OmitArgPrefixes] = field(default_factory=RunConfig)
 
     def run(self) -> None:
+        out = self.out
+        if out is None:
+            raise ConfigError("compare needs a directory to write to: give --out DIR.")
         grid = self._grid()
         configs = grid.configs()
         done: list[Cell] = []
         try:
             if console.is_terminal:
-                standing = _Standing(self.out, configs, done)
+                standing = _Standing(out, configs, done)
                 with Live(get_renderable=standing, console=console, refresh_per_second=2):
-                    comparison = self._compare(grid, done)
+                    comparison = self._compare(grid, out, done)
             else:
-                comparison = self._compare(grid, done)
+                comparison = self._compare(grid, out, done)
         except KeyboardInterrupt:
             console.print(
                 "finished runs are kept; to go on, give the same command again", soft_wrap=True
             )
             raise
-        write_comparison(comparison, self.out / PAGE_FILE)
+        write_comparison(comparison, out / PAGE_FILE)
         for name in (PAGE_FILE, TABLE_FILE):
-            console.print(f"wrote {self.out / name}", soft_wrap=True)
-        _refuse_failures(comparison, set(configs), self.out)
+            console.print(f"wrote {out / name}", soft_wrap=True)
+        _refuse_failures(comparison, set(configs), out)
 
-    def _compare(self, grid: Grid, done: list[Cell]) -> Comparison:
+    def _compare(self, grid: Grid, out: Path, done: list[Cell]) -> Comparison:
         def on_cell(cell: Cell) -> None:
             done.append(cell)
             if not console.is_terminal:
                 console.print(_line(cell), soft_wrap=True, markup=False)
 
-        return compare(grid, self.out, jobs=self.jobs, threads=self.threads, on_cell=on_cell)
+        return compare(grid, out, jobs=self.jobs, threads=self.threads, on_cell=on_cell)
 
     def _grid(self) -> Grid:
         for axis, setting in AXES.items():

@@ -1,10 +1,7 @@
 """`--recipe NAME --size SIZE`: a command's defaults are the recipe's, its other words override."""
 
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
 from typing import Any
-
-import tyro
 
 from offdiag._checks import ConfigError
 from offdiag.runs.recipes import recipe
@@ -17,13 +14,8 @@ def defaults(command: type, words: Sequence[str]) -> Any:
         if size is not None:
             raise ConfigError("--size is the size of a recipe: give --recipe NAME as well.")
         return None
-    required = {
-        field.name: tyro.MISSING
-        for field in fields(command)
-        if field.default is MISSING and field.default_factory is MISSING
-    }
     chosen = recipe(name) if size is None else recipe(name, size=size)
-    return command(**required, config=chosen, recipe=name, size=size)
+    return command(config=chosen, recipe=name, size=size)
 
 
 def _value(option: str, words: Sequence[str]) -> str | None:

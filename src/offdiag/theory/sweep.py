@@ -167,7 +167,11 @@ def run_sweep(
     todo = [index for index in range(len(sweep)) if index not in rows]
     if on_cell is not None:
         on_cell(len(rows), len(sweep))
-    work = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")(
+    backend, _ = joblib.parallel.get_active_backend()
+    # Ray's has no generators: there the cells are written when all are done.
+    streams = getattr(backend, "supports_return_generator", False)
+    return_as = "generator_unordered" if streams else "list"
+    work = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as=return_as)(
         joblib.delayed(run_cell)(sweep, index) for index in todo
     )
     for cell in work:
