@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -190,7 +190,7 @@ class Monitor:
             for part, tap in self.taps.items()
         ]
 
-    def attach_optimizer(self, optimizer: torch.optim.Optimizer) -> Self:
+    def attach_optimizer(self, optimizer: torch.optim.Optimizer) -> "Monitor":
         """Let each step of `optimizer` end a training step; then do not call `step`.
 
         A step that a gradient scaler skips counts for nothing.
@@ -276,7 +276,7 @@ class Monitor:
         self._streams, self._head = {}, None
         self.next_reading = -1  # a graph compiled with the hooks goes on calling them
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Monitor":
         return self
 
     def __exit__(self, *_: object) -> None:

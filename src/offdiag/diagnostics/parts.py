@@ -21,12 +21,17 @@ SCHEMES: Mapping[str, Scheme] = {
         "encoder": ("backbone",),
         "projector": ("projection_head",),
         "predictor": ("prediction_head",),
-        "target": ("projection_head_momentum", "backbone_momentum"),
+        "target": (
+            "projection_head_momentum",
+            "backbone_momentum",
+            "teacher_projection_head",
+            "teacher_backbone",
+        ),
     },
     "lightly, DINO": {
         "encoder": ("student_backbone",),
-        "projector": ("student_head",),
-        "target": ("teacher_head", "teacher_backbone"),
+        "projector": ("student_head", "student_projection_head"),
+        "target": ("teacher_head", "teacher_backbone", "projection_head"),
     },
     "solo-learn": {
         "encoder": ("backbone", "encoder"),
