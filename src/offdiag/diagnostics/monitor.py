@@ -224,12 +224,14 @@ class Monitor:
         """
         if self.steps != self.next_reading:
             return
+        start = time.perf_counter()
         given = {"encoder": (h1, h2), "projector": (z1, z2), "predictor": (p1, p2)}
         self._batch += 1
         for part, views in {**given, "target": (t1, t2)}.items():
             for view in views:
                 if view is not None:
                     self._see(part, view)
+        self.reading_seconds += time.perf_counter() - start
 
     def note(self, *, loss: Tensor | float | None = None, checkpoint: str | None = None) -> None:
         """Tell the loss of a step, or the file or tag that holds the weights as they are now.
@@ -289,7 +291,7 @@ class Monitor:
         if self.steps != self.next_reading:  # a compiled graph calls whatever the step
             return
         decides = self._lead if part == "target" and self._lead is not None else module
-        if not decides.training:
+        if not unwrapped(decides).training:  # wrappers may keep a flag of their own
             return
         if torch._C._current_graph_task_id() != -1:
             self._backward_ran = True

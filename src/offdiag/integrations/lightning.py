@@ -40,13 +40,15 @@ class MonitorCallback(_callback()):  # type: ignore[misc]  # whose class it is, 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         defaults = {"logger": trainer.loggers or None, "first_step": trainer.global_step}
         self.monitor = Monitor(pl_module, **{**defaults, **self.settings})
+        self.seen = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.monitor.note(loss=outputs.get("loss") if isinstance(outputs, Mapping) else outputs)
-        if trainer.global_step > self.monitor.steps:
+        if trainer.global_step != self.seen:  # not so while a batch is being accumulated
             self.monitor.step()
+            self.seen = trainer.global_step
         trainer.should_stop |= self.monitor.should_stop
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Any) -> None:
