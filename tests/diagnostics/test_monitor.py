@@ -391,6 +391,18 @@ def test_tokens_of_a_part_are_pooled():
         monitor.observe(torch.randn(4, 7, 3))
 
 
+def test_few_rows_of_a_wide_part_read_the_same_as_from_their_moments():
+    z_a, z_b = torch.randn(2, 12, 60, generator=torch.Generator().manual_seed(0))
+    moments = Moments(60)
+    moments.update(torch.cat((z_a, z_b)))
+    monitor = Monitor(every=1)
+    monitor.observe(z_a, z_b)
+    readings = monitor.step().parts["projector"]
+    expected = readings_of(moments, z_a, z_b)
+    same(readings, expected)
+    assert readings.lidar == pytest.approx(expected.lidar)
+
+
 def test_outputs_that_are_not_finite_read_as_nan_and_stop_nothing():
     monitor = Monitor(every=1)
     monitor.observe(torch.full((8, 3), math.inf), torch.zeros(8, 3))
