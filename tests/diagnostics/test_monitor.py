@@ -5,11 +5,13 @@ import io
 import math
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn.functional import cosine_similarity
 from torch.utils.checkpoint import checkpoint
@@ -550,52 +552,60 @@ def test_a_model_compiled_as_a_whole_is_read_too():
     assert monitor._streams == {}
 
 
-PROCESS = """
-import sys, torch, torch.distributed as dist
-from pathlib import Path
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-
-sys.path.insert(0, sys.argv[1])
-from test_monitor import BATCH, net, two_calls, views
-from offdiag.diagnostics.monitor import Monitor
-
-rank, folder = int(sys.argv[2]), Path(sys.argv[3])
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-model = net(norm=False)
 class Both(nn.Module):
-    def __init__(self):
+    """A step as DDP wants it: one forward that gives the loss."""
+
+    def __init__(self, model):
         super().__init__()
         self.model = model
+
     def forward(self, a, b):
         return two_calls(self.model, a, b)
-ddp = DistributedDataParallel(Both())
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-monitor = Monitor(ddp, every=2, budget=None, file=folder / "monitor.jsonl")
-monitor.attach_optimizer(optimizer)
-for step in range(4):
-    a, b = (view.chunk(2)[rank] for view in views(step))
-    optimizer.zero_grad()
-    ddp(a, b).backward()
-    optimizer.step()
-assert bool(monitor.history) == (rank == 0)
-assert monitor.next_reading == 4
-dist.destroy_process_group()
+
+
+def one_of_two_processes(rank: int, folder: Path) -> Monitor:
+    meet = f"file://{folder}/meet"
+    dist.init_process_group(
+        "gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
+    try:
+        model = net(norm=False)
+        ddp = nn.parallel.DistributedDataParallel(Both(model))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        monitor = Monitor(ddp, every=2, budget=None, file=folder / "monitor.jsonl")
+        monitor.attach_optimizer(optimizer)
+        for step in range(4):
+            a, b = (view.chunk(2)[rank] for view in views(step))
+            optimizer.zero_grad()
+            ddp(a, b).backward()
+            optimizer.step()
+        return monitor
+    finally:
+        dist.destroy_process_group()
+
+
+OTHER = """
+import sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parents[1] / "src")]
+from test_monitor import one_of_two_processes
+monitor = one_of_two_processes(1, Path(sys.argv[2]))
+assert monitor.history == [] and monitor.next_reading == 4
 """
 
 
 def test_two_processes_read_the_global_batch(tmp_path):
-    command = [sys.executable, "-c", PROCESS, str(Path(__file__).parent)]
-    processes = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
-        for rank in (0, 1)
-    ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+    command = [sys.executable, "-c", OTHER, str(Path(__file__).parent), str(tmp_path)]
+    other = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        monitor = one_of_two_processes(0, tmp_path)
+        _, errors = other.communicate(timeout=60)
+        assert other.returncode == 0, errors
+    finally:
+        other.kill()
+        other.communicate()
     record = MonitorRecord.load(tmp_path / "monitor.jsonl")
     _, alone, _ = train(net(norm=False), steps=4, watch=lambda m: every_step(m, every=2))
     assert record.about["processes"] == 2
-    assert [o.step for o in record.history] == [0, 2]
-    for one, other in zip(record.history, alone.history, strict=True):
-        for part in ("encoder", "projector", "predictor"):
-            same(one.parts[part], other.parts[part], rel=1e-4)
+    assert record.history == tuple(monitor.history)
+    same_history(monitor, alone, rel=1e-4)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -596,7 +597,7 @@ def _device() -> torch.device:
     return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
 
-def _gathered(rows: Embeddings) -> Embeddings:
+def _gathered(rows: Embeddings) -> Float[Tensor, "gathered dim"]:
     """The rows of all processes, in their order; each may have another number of them."""
     mine = torch.tensor([len(rows)], device=_device())
     counts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
