@@ -5,6 +5,7 @@ monitor = Monitor(model, file="monitor.jsonl").attach_optimizer(optimizer)
 monitor.remove()
 """
 
+import logging
 import math
 import time
 import warnings
@@ -165,6 +166,8 @@ class Monitor:
             else views_concatenated
             for part in PARTS
         }
+        for views in self._concatenated.values():
+            at_least("the number of views in one call", views, 1)
         self._sample_rows = sample_rows
         self._distributed = distributed
         self._judge, self._stop_after, self._collapsed = judge, stop_after, 0
@@ -627,7 +630,7 @@ def _writer(logger: Any) -> Callable[[dict[str, float], int], object]:
         return lambda scalars, step: [logger.add_scalar(k, v, step) for k, v in scalars.items()]
     if hasattr(logger, "log_dict"):
         return lambda scalars, step: logger.log_dict(scalars)
-    if hasattr(logger, "log"):
+    if hasattr(logger, "log") and not isinstance(logger, logging.Logger):
         return lambda scalars, step: logger.log(scalars, step=step)
     if callable(logger):
         return lambda scalars, step: logger(scalars, step)
