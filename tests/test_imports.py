@@ -12,7 +12,7 @@ ROWS = [
     {"heads", "losses", "encoders", "data", "diagnostics"},
     {"methods", "theory"},
     {"evaluation", "training", "plots"},
-    {"runs", "report"},
+    {"runs", "report", "integrations"},
     {"cli"},
     {"__main__", "__init__"},
 ]
