@@ -4,12 +4,13 @@ A simple rule on the last reading of the projection, with its evidence.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from offdiag.results.history import Row
-from offdiag.results.readings import Readings
+from offdiag.results.observation import Observation
+from offdiag.results.readings import NAN, Readings
 
 STD_FRACTION = 0.1
 """Complete collapse: std of the normalised outputs below this share of 1/sqrt(width)."""
@@ -26,7 +27,17 @@ class Kind(StrEnum):
     HEALTHY = "healthy"
     DIMENSIONAL = "dimensional collapse"
     COMPLETE = "complete collapse"
+    PARTIAL = "partial collapse setting in"
     UNKNOWN = "cannot tell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """A known cause, what to try against it, and who found it."""
+
+    cause: str
+    remedy: str
+    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +47,12 @@ class Verdict:
     kind: Kind
     sentence: str
     evidence: tuple[str, ...]
+    score: float = NAN
+    since_step: int | None = None
+    part: str | None = None
+    best_step: int | None = None
+    best_checkpoint: str | None = None
+    advice: tuple[Advice, ...] = ()
 
 
 def rank_floor(width: int) -> float:
@@ -43,7 +60,9 @@ def rank_floor(width: int) -> float:
     return RANK_FRACTION * min(width, RANK_WIDTH)
 
 
-def judge(history: Sequence[Row]) -> Verdict:
+def judge(
+    history: Sequence[Row | Observation], *, noise: Mapping[str, Readings] | None = None
+) -> Verdict:
     """The verdict on a run's projection at its last reading.
 
     complete collapse: all outputs point the same way, std below 0.1/sqrt(width);
@@ -51,7 +70,12 @@ def judge(history: Sequence[Row]) -> Verdict:
     cannot tell: a single reading, a width below 20, or readings that are not
     finite; healthy: otherwise. The loss has no say: it cannot see collapse.
     """
-    readings = history[-1].projection
+    last = history[-1]
+    readings = (
+        last.projection
+        if isinstance(last, Row)
+        else last.parts.get("projector", last.parts["encoder"])
+    )
     width = readings.dim
     rank, std = readings.effective_rank, readings.std
     if math.isfinite(std) and std * width**0.5 < STD_FRACTION:
@@ -76,7 +100,13 @@ def judge(history: Sequence[Row]) -> Verdict:
     )
 
 
-def _doubt(history: Sequence[Row], rank: float, std: float, width: int) -> str | None:
+def judge_embeddings(readings: Readings, noise: Readings) -> Verdict:
+    """The verdict on one set of embeddings, by the same rule, against noise of the same shape."""
+    at_noise = Observation(step=0, parts={"encoder": noise})
+    return judge([at_noise, Observation(step=0, parts={"encoder": readings})])
+
+
+def _doubt(history: Sequence[Row | Observation], rank: float, std: float, width: int) -> str | None:
     if not (math.isfinite(rank) and math.isfinite(std)):
         return "The last reading of the projection is not a finite number."
     if len(history) < 2:

@@ -54,14 +54,14 @@ class EmbeddingArray:
     pieces: Callable[[int], Iterator[Tensor]]
 
     def chunks(self, rows: int) -> Iterator[Float[Tensor, "rows dim"]]:
-        """From the first row to the last, at most `rows` at a time; float64 stays, else float32.
+        """From the first row to the last, `rows` at a time; float64 stays, all else is float32.
 
         A number that is not finite ends the stream: what follows is only counted, and a
         DataError says how many there are and in which rows.
         """
         bad_values, infinite, bad_rows, first = 0, 0, 0, 0
         first_bad: list[int] = []
-        for piece in self.pieces(rows):
+        for piece in _sized(self.pieces(rows), rows):
             finite = piece.isfinite()
             if not finite.all():
                 wrong = (~finite).any(1).nonzero()[:, 0]
@@ -238,6 +238,22 @@ def _tokens(array: Stored, how: str) -> Stored:
 
     rows = images if how == "mean" else images * tokens
     return Stored(name=array.name, shape=(rows, width), dtype=array.dtype, pieces=pieces)
+
+
+def _sized(pieces: Iterator[Tensor], rows: int) -> Iterator[Tensor]:
+    """The same rows in pieces of exactly `rows`, but for the last: two views must keep step."""
+    held: list[Tensor] = []
+    count = 0
+    for piece in pieces:
+        held.append(piece)
+        count += len(piece)
+        while count >= rows:
+            joined = held[0] if len(held) == 1 else torch.cat(held)
+            yield joined[:rows]
+            held = [joined[rows:]] if count > rows else []
+            count -= rows
+    if count:
+        yield torch.cat(held)
 
 
 def rows_for(dim: int, *, bytes_at_once: int = 32 * 2**20) -> int:
