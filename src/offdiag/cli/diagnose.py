@@ -16,6 +16,7 @@ from offdiag.cli.progress import console
 from offdiag.diagnostics.diagnosis import Diagnosis
 from offdiag.diagnostics.verdict import Kind
 from offdiag.report.diagnosis import at_the_end, reading_rows, write_diagnosis
+from offdiag.report.document import writable
 from offdiag.runs.diagnose import diagnose
 
 HEALTHY, COLLAPSED, CANNOT_TELL = 0, 3, 4
@@ -60,7 +61,7 @@ class Diagnose:
         else:
             _print(diagnosis)
             if self.out is not None:
-                console.print(f"wrote {self.out}", soft_wrap=True, markup=False)
+                console.print(writable(f"wrote {self.out}"), soft_wrap=True, markup=False)
         return status(diagnosis)
 
 
@@ -78,12 +79,13 @@ def _print(diagnosis: Diagnosis) -> None:
     console.print(said, soft_wrap=True)
     # Text, not markup: a name may hold brackets.
     for line in (*at_the_end(diagnosis), *verdict.evidence, *diagnosis.notes):
-        console.print(Text(f"  {line}"), soft_wrap=True)
+        console.print(Text(f"  {writable(line)}"), soft_wrap=True)
     for part, rows in reading_rows(diagnosis).items():
         reference = part in diagnosis.noise
         started = part in diagnosis.start
         grid = Table(
-            title=Text(f"{part}, {diagnosis.readings[part].dim:,} wide"), title_justify="left"
+            title=Text(f"{writable(part)}, {diagnosis.readings[part].dim:,} wide"),
+            title_justify="left",
         )
         grid.add_column("reading")
         grid.add_column("value", justify="right")

@@ -74,7 +74,7 @@ def judge(
     readings = (
         last.projection
         if isinstance(last, Row)
-        else last.parts.get("projector", last.parts["encoder"])
+        else last.parts.get("projector") or last.parts["encoder"]
     )
     width = readings.dim
     rank, std = readings.effective_rank, readings.std

@@ -38,7 +38,7 @@ def render_diagnosis(diagnosis: Diagnosis) -> str:
         title=" ".join(writable(diagnosis.name).split()) or "Diagnosis",
         verdict=diagnosis.verdict,
         steps=at_the_end(diagnosis),
-        notes=[writable(note) for note in diagnosis.notes],
+        notes=diagnosis.notes,
         colours=PALETTE,
         spectra=[_spectrum(diagnosis, part, i) for i, part in enumerate(diagnosis.readings)],
         tables=[
@@ -48,12 +48,10 @@ def render_diagnosis(diagnosis: Diagnosis) -> str:
         compared=bool(diagnosis.noise),
         courses=[_figure(course, diagnosis) for course in _courses(diagnosis)],
         head=_head(diagnosis.head),
-        knn=[(writable(part), percent(value)) for part, value in diagnosis.knn.items()],
+        knn=[(part, percent(value)) for part, value in diagnosis.knn.items()],
         chance=_chance(diagnosis),
         paired=_paired(diagnosis),
-        about=[
-            (writable(one.path), writable(one.values[0])) for one in settings([diagnosis.about])
-        ],
+        about=[(one.path, one.values[0]) for one in settings([diagnosis.about])],
     )
 
 
@@ -62,7 +60,7 @@ def reading_rows(diagnosis: Diagnosis) -> dict[str, list[ReadingRow]]:
     tables = {}
     for part, readings in diagnosis.readings.items():
         noise, start = diagnosis.noise.get(part), diagnosis.start.get(part)
-        tables[writable(part)] = [
+        tables[part] = [
             reading_row(about, readings, noise, start)
             for about in RANGES
             if not math.isnan(getattr(readings, about.name))
@@ -75,12 +73,12 @@ def at_the_end(diagnosis: Diagnosis) -> list[str]:
     verdict = diagnosis.verdict
     said = []
     if diagnosis.collapsed and verdict.part is not None:
-        said.append(f"Where: the {writable(verdict.part)}.")
+        said.append(f"Where: the {verdict.part}.")
     if verdict.since_step is not None:
         said.append(f"Since step {verdict.since_step:,}.")
     if verdict.best_step is not None:
         kept = verdict.best_checkpoint
-        which = f", checkpoint {writable(str(kept))}" if kept is not None else ""
+        which = f", checkpoint {kept}" if kept is not None else ""
         said.append(f"Best by label-free readings: step {verdict.best_step:,}{which}.")
     return said
 
@@ -97,10 +95,9 @@ def _spectrum(diagnosis: Diagnosis, part: str, number: int) -> Figure:
         if readings is not None
     }
     chosen = [k for k in TABLE_EIGENVALUES if k <= max(map(len, shares.values()))]
-    name = writable(part)
     return Figure(
         id=f"spectrum-{number}",
-        title=name if len(diagnosis.readings) > 1 else "Share of the variance of each direction",
+        title=part if len(diagnosis.readings) > 1 else "Share of the variance of each direction",
         how="",
         spec=chart_spec(
             plots.spectra(
@@ -108,7 +105,7 @@ def _spectrum(diagnosis: Diagnosis, part: str, number: int) -> Figure:
                 noise=shares.get(plots.NOISE, ()),
                 start=shares.get(plots.START, ()),
                 dim=diagnosis.readings[part].dim,
-                part=name,
+                part=part,
             )
         ),
         table=(
@@ -251,9 +248,7 @@ def _of_observations(
     format: str = ".3~g",
     zero: bool = True,
 ) -> plots.Course:
-    values = {
-        writable(name): [_finite(line(seen)) for seen in history] for name, line in lines.items()
-    }
+    values = {name: [_finite(line(seen)) for seen in history] for name, line in lines.items()}
     return plots.Course(
         key=key,
         title=title,
@@ -334,7 +329,7 @@ def _chance(diagnosis: Diagnosis) -> str | None:
 def _paired(diagnosis: Diagnosis) -> list[tuple[str, str, str]]:
     """Alignment beside uniformity, of each part with two views: the two are read together."""
     return [
-        (writable(part), significant(r.alignment) or "", significant(r.uniformity) or "")
+        (part, significant(r.alignment) or "", significant(r.uniformity) or "")
         for part, r in diagnosis.readings.items()
         if math.isfinite(r.alignment) and math.isfinite(r.uniformity)
     ]
