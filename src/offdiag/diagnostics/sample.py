@@ -1,10 +1,10 @@
 """A bounded, uniform sample of the rows of a stream."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from offdiag._checks import DataError, at_least
-from offdiag._types import Embeddings
 
 SAMPLE_ROWS = 1024
 """How many rows the readings that compare rows with rows take: uniformity and LiDAR."""
@@ -27,8 +27,11 @@ class RowSample:
         self._rows: tuple[Tensor, ...] = ()
 
     @torch.no_grad()
-    def update(self, *views: Embeddings) -> None:
-        """Show the next rows, shape (batch, dim); row i of every view is kept, or not, together."""
+    def update(self, *views: Float[Tensor, "_ _"]) -> None:
+        """Show the next rows, shape (batch, dim); row i of every view is kept, or not, together.
+
+        The views may differ in width.
+        """
         shapes = [tuple(view.shape) for view in views]
         if not views or any(shape[0] != shapes[0][0] for shape in shapes):
             raise DataError(
