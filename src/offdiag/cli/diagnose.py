@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional
 
 from offdiag._checks import ConfigError
 from offdiag._files import make_folder
-from offdiag.cli.progress import console
 from offdiag.diagnostics.diagnosis import Diagnosis
 from offdiag.diagnostics.verdict import Kind
-from offdiag.report.diagnosis import at_the_end, reading_rows, write_diagnosis
-from offdiag.report.document import writable
+from offdiag.report.ranges import at_the_end, reading_rows
 from offdiag.runs.diagnose import diagnose
 
 HEALTHY, COLLAPSED, CANNOT_TELL = 0, 3, 4
 """Exit statuses; what cannot be read ends with 2, as everywhere."""
+console = Console(highlight=False)
 STYLES: Mapping[Kind, str] = {Kind.HEALTHY: "green", Kind.UNKNOWN: "yellow"}
 
 
@@ -55,13 +55,16 @@ class Diagnose:
             self.source, views=self.views, labels=self.labels, key=self.key, tokens=self.tokens
         )
         if self.out is not None:  # first: who reads the table through `head` wants the page too
+            # Here: the chart library takes a second and 150 MiB that a pipeline need not spend.
+            from offdiag.report.diagnosis import write_diagnosis
+
             write_diagnosis(diagnosis, self.out)
         if self.json:
             print(json.dumps(diagnosis.to_dict(), indent=1, allow_nan=False))
         else:
             _print(diagnosis)
             if self.out is not None:
-                console.print(writable(f"wrote {self.out}"), soft_wrap=True, markup=False)
+                console.print(_printable(f"wrote {self.out}"), soft_wrap=True, markup=False)
         return status(diagnosis)
 
 
@@ -79,12 +82,12 @@ def _print(diagnosis: Diagnosis) -> None:
     console.print(said, soft_wrap=True)
     # Text, not markup: a name may hold brackets.
     for line in (*at_the_end(diagnosis), *verdict.evidence, *diagnosis.notes):
-        console.print(Text(f"  {writable(line)}"), soft_wrap=True)
+        console.print(Text(f"  {_printable(line)}"), soft_wrap=True)
     for part, rows in reading_rows(diagnosis).items():
         reference = part in diagnosis.noise
         started = part in diagnosis.start
         grid = Table(
-            title=Text(f"{writable(part)}, {diagnosis.readings[part].dim:,} wide"),
+            title=Text(f"{_printable(part)}, {diagnosis.readings[part].dim:,} wide"),
             title_justify="left",
         )
         grid.add_column("reading")
@@ -104,3 +107,8 @@ def _print(diagnosis: Diagnosis) -> None:
         console.print(
             Text(f"try: {advice.remedy} ({advice.cause}; {advice.source})"), soft_wrap=True
         )
+
+
+def _printable(text: str) -> str:
+    """Without the stray surrogates that a file name may hold and a terminal cannot show."""
+    return text.encode("utf-8", "replace").decode()

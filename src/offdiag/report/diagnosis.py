@@ -13,7 +13,7 @@ from offdiag.plots.thinning import evenly
 from offdiag.report.document import chart_spec, render, writable
 from offdiag.report.numbers import Cell, cell, percent, significant
 from offdiag.report.page import Figure
-from offdiag.report.ranges import RANGES, ReadingRow, reading_row
+from offdiag.report.ranges import at_the_end, reading_rows
 from offdiag.report.settings import settings
 from offdiag.results.observation import Observation
 from offdiag.results.readings import HeadReadings, Readings
@@ -53,34 +53,6 @@ def render_diagnosis(diagnosis: Diagnosis) -> str:
         paired=_paired(diagnosis),
         about=[(one.path, one.values[0]) for one in settings([diagnosis.about])],
     )
-
-
-def reading_rows(diagnosis: Diagnosis) -> dict[str, list[ReadingRow]]:
-    """For each part its readings as rows; a reading that nobody has is left out."""
-    tables = {}
-    for part, readings in diagnosis.readings.items():
-        noise, start = diagnosis.noise.get(part), diagnosis.start.get(part)
-        tables[part] = [
-            reading_row(about, readings, noise, start)
-            for about in RANGES
-            if not math.isnan(getattr(readings, about.name))
-        ]
-    return tables
-
-
-def at_the_end(diagnosis: Diagnosis) -> list[str]:
-    """Since when, where, and what to keep: the sentences that a run's verdict allows."""
-    verdict = diagnosis.verdict
-    said = []
-    if diagnosis.collapsed and verdict.part is not None:
-        said.append(f"Where: the {verdict.part}.")
-    if verdict.since_step is not None:
-        said.append(f"Since step {verdict.since_step:,}.")
-    if verdict.best_step is not None:
-        kept = verdict.best_checkpoint
-        which = f", checkpoint {kept}" if kept is not None else ""
-        said.append(f"Best by label-free readings: step {verdict.best_step:,}{which}.")
-    return said
 
 
 def _spectrum(diagnosis: Diagnosis, part: str, number: int) -> Figure:

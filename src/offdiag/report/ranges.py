@@ -1,9 +1,13 @@
-"""Each reading with the range it lies in, which end of it is collapse, and how to read it."""
+"""Each reading with the range it lies in, which end of it is collapse, and how to read it.
+
+For the page and the terminal alike; nothing here draws.
+"""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from offdiag.diagnostics.diagnosis import Diagnosis
 from offdiag.report.numbers import Cell, cell, significant
 from offdiag.results.readings import Readings
 
@@ -220,6 +224,36 @@ def reading_row(
         start_place=_place(about, start, readings),
         neutral=about.neutral,
     )
+
+
+def reading_rows(diagnosis: Diagnosis) -> dict[str, list[ReadingRow]]:
+    """For each part its readings as rows; a reading that nobody has is left out."""
+    tables = {}
+    for part, readings in diagnosis.readings.items():
+        noise, start = diagnosis.noise.get(part), diagnosis.start.get(part)
+        tables[part] = [
+            reading_row(about, readings, noise, start)
+            for about in RANGES
+            if not math.isnan(getattr(readings, about.name))
+        ]
+    return tables
+
+
+def at_the_end(diagnosis: Diagnosis) -> list[str]:
+    """How sure, where, since when, and what to keep: the sentences that a verdict allows."""
+    verdict = diagnosis.verdict
+    said = []
+    if math.isfinite(verdict.score):
+        said.append(f"Score {verdict.score:.2f}: 0 if nothing speaks for collapse, 1 if all does.")
+    if diagnosis.collapsed and verdict.part is not None:
+        said.append(f"Where: the {verdict.part}.")
+    if verdict.since_step is not None:
+        said.append(f"Since step {verdict.since_step:,}.")
+    if verdict.best_step is not None:
+        kept = verdict.best_checkpoint
+        which = f", checkpoint {kept}" if kept is not None else ""
+        said.append(f"Best by label-free readings: step {verdict.best_step:,}{which}.")
+    return said
 
 
 def _place(about: Range, of: Readings | None, shape: Readings) -> float | None:

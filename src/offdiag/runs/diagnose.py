@@ -41,8 +41,9 @@ SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 2**28
 LEAST_SAMPLE = 1_024
 MOST_DIM = 8_192
 """Widest covariance that is kept: 0.5 GiB in float64, and its spectrum takes minutes."""
-MOST_VALUES = 2**27
-"""Most numbers that are read as a whole, where there are fewer rows than dimensions."""
+MOST_VALUES = 2**26
+"""Most numbers that are read as a whole, where there are fewer rows than dimensions: about 2 GiB
+with the copies in float64."""
 QUERY_SHARE = 0.2
 
 
@@ -378,4 +379,5 @@ def _together(verdicts: Mapping[str, Verdict]) -> Verdict:
         if part != worst
     )
     chosen = verdicts[worst]
-    return replace(chosen, part=worst, evidence=chosen.evidence + others)
+    where = None if chosen.kind == Kind.HEALTHY else worst
+    return replace(chosen, part=where, evidence=chosen.evidence + others)
