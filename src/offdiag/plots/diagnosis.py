@@ -97,8 +97,11 @@ def over_steps(
     drawn = [y for line in lines for y in line.y if y is not None]
     log = course.log and min(drawn, default=0) > 0
     scale = alt.Scale(type="log") if log else alt.Scale(zero=course.zero)
-    axis = alt.Axis(format=".0%" if "%" in course.format else "~g", tickCount=5)
-    x = alt.X("x:Q", title="step", scale=alt.Scale(nice=False), axis=alt.Axis(format="~s"))
+    percent = "%" in course.format
+    axis = alt.Axis(format=".0%", tickCount=5) if percent else alt.Axis(tickCount=5)
+    x = alt.X(
+        "x:Q", title="step", scale=alt.Scale(nice=False), axis=alt.Axis(format=",", tickCount=6)
+    )
     chart = draw_lines(
         lines,
         x=x,
