@@ -21,7 +21,6 @@ from offdiag.diagnostics.spectrum import (
     alpha_req,
     covariance,
     effective_rank,
-    matrix_entropy,
     normalised_std,
     rankme,
     spectrum,
@@ -104,15 +103,21 @@ def reptrix_lidar(views: Tensor) -> float:
     return float(get_lidar(views, len(views), views.shape[1]))
 
 
-def reptrix_lidar_formula(views: Tensor) -> float:
-    """RankMe of variances of the rows of Sw^-1/2 Sb Sw^-1/2, taken as if they were samples."""
+def rank_of_variances(covariance: Tensor, rows: int) -> float:
+    """exp H(p + 1e-7), p the shares of variance."""
+    p = spectrum(covariance)[:rows] + 1e-7
+    return torch.special.entr(p).sum().exp().item()
+
+
+def rank_of_matrix_rows(views: Tensor) -> float:
+    """The same of the rows of Sw^-1/2 Sb Sw^-1/2, taken as if they were samples."""
     z = views.double()
     means = z.mean(1)
     within, between = z - means[:, None], means - means.mean(0)
     inside = torch.einsum("ijk,ijl->kl", within, within) / len(z) + 1e-6 * torch.eye(z.shape[2])
     values, vectors = torch.linalg.eigh(inside)
     root = vectors @ (values**-0.5).diag() @ vectors.T
-    return matrix_entropy(covariance(root @ between.T @ between @ root)).exp().item()
+    return rank_of_variances(covariance(root @ between.T @ between @ root), DIM)
 
 
 def table(title: str, head: str, rows: list[list[str]]) -> None:
@@ -181,7 +186,7 @@ def main() -> None:
                 f"{rankme(z, epsilon=1e-5).item():.4g}",
                 asked(lambda z=z: stable_rankme(z)),
                 f"{effective_rank(covariance(z)).item():.4g}",
-                f"{matrix_entropy(covariance(z)).exp().item():.4g}",
+                f"{rank_of_variances(covariance(z), len(z)):.4g}",
                 asked(lambda z=z: reptrix_rankme(z)),
             ]
         )
@@ -205,7 +210,7 @@ def main() -> None:
                 asked(lambda z=stacked: stable_lidar(z)),
                 asked(lambda z=interleaved: stable_lidar(z)),
                 asked(lambda z=interleaved: stable_lidar(z, 2)),
-                f"{reptrix_lidar_formula(grouped):.4g}",
+                f"{rank_of_matrix_rows(grouped):.4g}",
                 asked(lambda z=grouped: reptrix_lidar(z)),
             ]
         )

@@ -70,6 +70,20 @@ def test_single_precision_rows_are_summed_in_double():
     close(seen(3, *z.split(10)), z.double())
 
 
+def test_mixed_precision_and_inference_mode_do_not_touch_the_sums():
+    z = gaussian(60, 3) + 100
+    moments, sample = Moments(3), RowSample(8)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode():
+        for piece in z[:30].split(10):
+            moments.update(piece)
+            sample.update(piece)
+    for piece in z[30:].split(10):
+        moments.update(piece)
+        sample.update(piece)
+    close(moments, z)
+    assert all((row == z).all(1).any() for row in sample.rows[0])
+
+
 def test_equal_rows_leave_a_covariance_of_exactly_zero_in_any_company():
     row = torch.full((1, 3), 0.1)
     moments = seen(3, *[row] * 7)

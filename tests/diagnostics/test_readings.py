@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from offdiag._checks import DataError
 from offdiag.diagnostics import spectrum as spectral
 from offdiag.diagnostics.moments import Moments
+from offdiag.diagnostics.noise import wishart_eigenvalues
 from offdiag.diagnostics.readings import noise_readings, read_head, read_part, readings_of
 from offdiag.diagnostics.sample import SAMPLE_ROWS
 from offdiag.diagnostics.views import alignment, uniformity
@@ -232,6 +233,13 @@ def test_half_precision_rows_read_as_their_float64_values(kind):
     assert numbers(read_part(z)) == pytest.approx(numbers(read_part(z.double())), nan_ok=True)
 
 
+def test_mixed_precision_around_a_reading_changes_nothing():
+    z, other = gaussian(30, 5).float(), gaussian(30, 5, seed=1).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = read_part(z, other)
+    assert inside == read_part(z, other)
+
+
 def test_nothing_keeps_the_graph_or_changes_the_input():
     z = gaussian(20, 4).requires_grad_()
     before = z.detach().clone()
@@ -256,6 +264,17 @@ def test_noise_reads_as_rows_of_noise_do(shape):
         error = 4.5 * ((noise.var() + rows.var()) / draws).sqrt() + 1e-6
         assert abs(noise.mean() - rows.mean()) <= error, name
     assert all(math.isinf(a) == math.isinf(b) for a, b in spread["condition_number"])
+
+
+@pytest.mark.parametrize(("rows", "dim"), [(6, 3), (3, 6), (4, 4), (1, 5), (5, 1)])
+def test_the_drawn_spectrum_has_the_moments_of_a_wishart_matrix(rows, dim):
+    draws = torch.stack([wishart_eigenvalues(rows, dim, seed=seed) for seed in range(3000)])
+    assert draws.shape[1] == dim and not draws[:, rows:].any()
+    assert torch.equal(draws, draws.sort(descending=True).values)
+    for power, expected in ((1, rows * dim), (2, rows * dim * (rows + dim + 1))):
+        traces = (draws**power).sum(1)
+        error = 4.5 * (traces.var() / len(traces)).sqrt()
+        assert abs(traces.mean() - expected) < error, power
 
 
 def test_noise_is_drawn_once_and_costs_no_rows():

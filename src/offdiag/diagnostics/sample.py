@@ -16,6 +16,14 @@ class RowSample:
     Each row draws a random key, and the smallest keys stay: the sample depends on the seed and on
     the order of the rows, not on how they are batched. Memory: capacity * dim numbers a view,
     where and as the rows came. The order of the rows kept is random.
+
+    >>> sample = RowSample(3)
+    >>> for start in range(0, 1000, 100):
+    ...     view = torch.arange(start, start + 100.0)[:, None]
+    ...     sample.update(view, -view)
+    >>> a, b = sample.rows
+    >>> sample.seen, a.shape, bool((a == -b).all())
+    (1000, torch.Size([3, 1]), True)
     """
 
     def __init__(self, capacity: int = SAMPLE_ROWS, seed: int = 0) -> None:
