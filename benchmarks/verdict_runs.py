@@ -15,21 +15,26 @@ of its authors; Debian's package dataset-fashion-mnist has them), each with one 
 
 What a run is in truth (written before any verdict was looked at):
 
-- The *worth* of a projection is the mean of two accuracies on held-out images, of weighted kNN
-  and of a linear probe, both on the frozen projection. The *best* of a setting is the largest
-  worth at the end of any of its runs. A run's *loss of worth* is
-  (best - worth) / (best - chance), 0: as good as the best, 1: nothing is left but chance (0.1).
-- A run is COLLAPSED if its loss of worth is above 0.15, HEALTHY if it is below 0.08; what lies
-  between is a grey zone, reported by itself and counted in no score.
-- A run may lose worth without losing directions, for instance by learning nothing. That counts
-  as COLLAPSED as well: a user wants to hear of it, and no cause of failure is left out because
-  it is hard to see.
-- When is it there? kNN of the projection is taken at each observation. A collapsed run has
-  collapsed by observation t if, from t on to the end, its kNN stays below that of the healthy
-  runs of its setting (their median at the same share of training) by more than 0.1 of the way
-  down to chance.
-- Worth of the features is recorded beside it, and has no part in the truth: the verdict is on
-  what the objective sees, and names the part.
+- Two accuracies on held-out images say what the frozen projection is worth: a linear probe
+  (is the information there?) and weighted kNN (is it in the distances?). Each is set against the
+  best that any run of the setting reached at its end: what is *lost* is
+  (best - accuracy) / (best - chance), 0: as good as the best, 1: nothing left but chance, 0.1.
+- COLLAPSED: the linear probe lost more than 0.10, or kNN more than 0.25.
+  HEALTHY: the linear probe lost less than 0.07 and kNN less than 0.18.
+  What lies between is a grey zone, reported by itself and counted in no score.
+  kNN is given more room because in short runs on Fashion-MNIST it prefers a projection of few
+  directions to a rich one (pilot runs: no head 0.67 against 0.63 with an MLP head, where the
+  linear probe has 0.64 against 0.74); the bounds were set after six pilot runs, by their
+  accuracies alone.
+- The cause of a loss has no part in this: what learned nothing, or was shown the wrong views,
+  counts as COLLAPSED if it lost enough, and a run with a strange setting as HEALTHY if it did not.
+- When is it there? kNN of the projection is taken at each observation, the linear probe is not.
+  A collapsed run has collapsed by observation t if, from t on to the end, its kNN stays below
+  that of the healthy runs of its setting (their median at the same observation) by more than 0.1
+  of the way down to chance. Where kNN never does, the time is unknown and the run counts in no
+  time to detection that asks for it.
+- What features are worth is recorded beside it and has no part in the truth: the objective sees
+  the projection, and so does the verdict.
 
 A third of the runs is held out: within each failure mode (both data sets together) runs are
 ordered by the SHA-256 of their names, and every third, from a place that the mode's own hash
@@ -184,7 +189,7 @@ def hurry(factor: float) -> Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One way to train. `half_way` is done once, in the middle of training."""
+    """One way to train, as it departs from the setting. `half_way` is done once, in the middle."""
 
     mode: str
     name: str
@@ -192,8 +197,8 @@ class Case:
     seed: int = 0
     lr: float = 3e-3
     weight_decay: float = 1e-6
-    batch_size: int = 256
-    steps: int = 320
+    batch_size: int | None = None
+    more_steps: int = 1
     hidden: int = 128
     projection: int = PROJECTION
     optimizer: str = "adam"
@@ -251,8 +256,8 @@ CASES = (
     Case(mode="views", name="weak", build=OFF, views=weak),
     Case(mode="views", name="rather-strong", build=OFF, views=rather_strong),
     Case(mode="views", name="strong", build=MLP, views=strong),
-    Case(mode="batch", name="batch-64", build=OFF, batch_size=64, steps=640),
-    Case(mode="batch", name="batch-4", build=OFF, batch_size=4, steps=1600),
+    Case(mode="batch", name="batch-32", build=OFF, batch_size=32, more_steps=2),
+    Case(mode="batch", name="batch-4", build=OFF, batch_size=4, more_steps=4),
     Case(mode="terms", name="vicreg", build=vicreg(25, 25, 1)),
     Case(mode="terms", name="vicreg-no-covariance", build=vicreg(25, 25, 0)),
     Case(mode="terms", name="vicreg-no-variance", build=vicreg(25, 0, 1)),
@@ -271,7 +276,21 @@ CASES = (
 )
 """Every case is trained on every data set."""
 
-DATA = ("digits", "fashion-mnist")
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all runs on one data set share."""
+
+    batch_size: int
+    steps: int
+    views: str
+    stem_stride: int
+
+
+DATA = {
+    "digits": Setting(batch_size=256, steps=320, views="digits", stem_stride=1),
+    "fashion-mnist": Setting(batch_size=128, steps=480, views="gray", stem_stride=2),
+}
 
 
 def held_out() -> set[tuple[str, str]]:
@@ -316,19 +335,20 @@ def run(data: str, name: str, out: Path, folder: Path | None) -> str:
     """Train one case, keep its outputs and its truth."""
     os.setpriority(os.PRIO_PROCESS, 0, 5)  # a worker runs many cases: nice() would add up
     torch.set_num_threads(1)
-    case = next(case for case in CASES if case.name == name)
+    case, setting = next(case for case in CASES if case.name == name), DATA[data]
+    last_step = setting.steps * case.more_steps
     splits = images(data, folder)
     normalisation = normalisation_of(splits.pretrain)
-    views = case.views(VIEWS["digits" if data == "digits" else "gray"][0])
+    views = case.views(VIEWS[setting.views][0])
     torch.manual_seed(case.seed)
-    encoder = small_conv(channels=1, width=16, stem_stride=1 if data == "digits" else 2)
+    encoder = small_conv(channels=1, width=16, stem_stride=setting.stem_stride)
     project = projector((encoder.dim, case.hidden, case.projection))
     method = case.build(encoder, project, case.projection)
     optimizer = make_optimizer(case.optimizer, method, lr=case.lr, weight_decay=case.weight_decay)
-    schedule = Schedule(steps=case.steps)
+    schedule = Schedule(steps=last_step)
     loader = TwoViewLoader(
         splits.pretrain,
-        batch_size=case.batch_size,
+        batch_size=case.batch_size or setting.batch_size,
         seed=case.seed,
         recipe=(views, views),
         normalisation=normalisation,
@@ -351,17 +371,17 @@ def run(data: str, name: str, out: Path, folder: Path | None) -> str:
         knn.append(knn_accuracies(embed(splits.train), embed(splits.test)))
 
     observe(0, math.nan)
-    every, since = case.steps // OBSERVATIONS, []
+    every, since = last_step // OBSERVATIONS, []
     method.train()
-    for batch in loader.batches(0, case.steps):
-        if case.half_way is not None and batch.step == case.steps // 2:
+    for batch in loader.batches(0, last_step):
+        if case.half_way is not None and batch.step == last_step // 2:
             case.half_way(method, optimizer)
         schedule.apply(optimizer, batch.step)
         loss = method(batch.view_a, batch.view_b).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        method.after_step((batch.step + 1) / case.steps)
+        method.after_step((batch.step + 1) / last_step)
         since.append(loss.item())
         if (batch.step + 1) % every == 0:
             observe(batch.step + 1, sum(since) / len(since))
@@ -396,7 +416,7 @@ def run(data: str, name: str, out: Path, folder: Path | None) -> str:
             "mode": case.mode,
             "held_out": (data, name) in held_out(),
             "steps": steps,
-            "last_step": case.steps,
+            "last_step": last_step,
             "half_way": case.half_way is not None,
             "knn": worth["knn"],
             "linear": worth["linear"],
