@@ -8,8 +8,7 @@ For each run OUT/<data>/<case>/ gets
                     random views each (drawn by the run's own recipe, the same throughout),
                     at the random start and 32 times while training, in evaluation mode
     monitor.jsonl   the readings of those outputs and the loss: all that a verdict may see
-    truth.json      accuracies by labels, at each observation and at the end; the half of the
-                    split that the run is in
+    truth.json      accuracies by labels, at each observation and at the end
 Two settings: scikit-learn's digits, and 6,000 + 1,000 images of Fashion-MNIST (the four .gz files
 of its authors; Debian's package dataset-fashion-mnist has them), each with one small encoder.
 
@@ -57,11 +56,12 @@ import torch.nn.functional as F
 from joblib import Parallel, delayed
 from torch import Tensor, nn
 
-from offdiag._files import write_json
+from offdiag._files import write_json, write_whole
 from offdiag.data.dataset import Dataset, Splits
 from offdiag.data.loader import TwoViewLoader, normalisation_of
 from offdiag.data.readers import digits
 from offdiag.data.views import VIEWS, ViewRecipe, make_view
+from offdiag.diagnostics.readings import noise_readings, read_part
 from offdiag.encoders import Encoder, projector, small_conv
 from offdiag.evaluation.features import extract
 from offdiag.evaluation.protocol import evaluate, knn_accuracies
@@ -70,6 +70,7 @@ from offdiag.losses import NORMALISERS, no_normaliser
 from offdiag.methods.byol import BYOL
 from offdiag.methods.method import AbstractMethod, Output
 from offdiag.methods.simsiam import SimSiam
+from offdiag.results.observation import Observation, start_file
 from offdiag.runs.circumstances import circumstances
 from offdiag.training.optimizers import make_optimizer
 from offdiag.training.schedules import Schedule
@@ -189,7 +190,8 @@ def hurry(factor: float) -> Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One way to train, as it departs from the setting. `half_way` is done once, in the middle."""
+    """One way to train, as it departs from the setting. `half_way` is done once, in the middle.
+    Without `everywhere` it is trained on the digits alone, which cost less."""
 
     mode: str
     name: str
@@ -204,6 +206,7 @@ class Case:
     optimizer: str = "adam"
     views: Callable[[ViewRecipe], ViewRecipe] = lambda recipe: recipe
     half_way: Change | None = None
+    everywhere: bool = True
 
 
 def weak(recipe: ViewRecipe) -> ViewRecipe:
@@ -222,59 +225,72 @@ OFF, MLP, NONE = simsiam("off-diagonal"), simsiam("mlp"), simsiam("none")
 
 CASES = (
     Case(mode="heads", name="off-diagonal", build=OFF),
-    Case(mode="heads", name="off-diagonal-1", build=OFF, seed=1),
+    Case(mode="heads", name="off-diagonal-1", everywhere=False, build=OFF, seed=1),
     Case(mode="heads", name="mlp", build=MLP),
-    Case(mode="heads", name="mlp-1", build=MLP, seed=1),
+    Case(mode="heads", name="mlp-1", everywhere=False, build=MLP, seed=1),
     Case(mode="heads", name="linear", build=simsiam("linear")),
-    Case(mode="heads", name="full", build=simsiam("full")),
+    Case(mode="heads", name="full", everywhere=False, build=simsiam("full")),
     Case(mode="heads", name="mlp-l2", build=simsiam("mlp", "l2")),
     Case(mode="byol", name="byol-off-diagonal", build=byol("off-diagonal")),
     Case(mode="byol", name="byol-mlp-l2", build=byol("mlp", "l2")),
     Case(mode="width", name="projection-32", build=OFF, projection=32),
-    Case(mode="width", name="projection-256", build=MLP, projection=256),
+    Case(mode="width", name="projection-256", everywhere=False, build=MLP, projection=256),
     Case(mode="no head", name="none", build=NONE),
-    Case(mode="no head", name="none-1", build=NONE, seed=1),
-    Case(mode="no head", name="none-l2", build=simsiam("none", "l2")),
-    Case(mode="no head", name="byol-none", build=byol("none", momentum=0.9)),
+    Case(mode="no head", name="none-1", everywhere=False, build=NONE, seed=1),
+    Case(mode="no head", name="none-l2", everywhere=False, build=simsiam("none", "l2")),
+    Case(mode="no head", name="byol-none", everywhere=False, build=byol("none", momentum=0.9)),
     Case(mode="no stop-gradient", name="off-open", build=simsiam("off-diagonal", "bn", "none")),
     Case(mode="no stop-gradient", name="mlp-open", build=simsiam("mlp", "bn", "none")),
-    Case(mode="no stop-gradient", name="mlp-l2-open", build=simsiam("mlp", "l2", "none")),
+    Case(
+        mode="no stop-gradient",
+        name="mlp-l2-open",
+        everywhere=False,
+        build=simsiam("mlp", "l2", "none"),
+    ),
     Case(mode="no normaliser", name="off-bare", build=simsiam("off-diagonal", "none")),
     Case(mode="no normaliser", name="mlp-bare", build=simsiam("mlp", "none")),
-    Case(mode="no normaliser", name="off-l2", build=simsiam("off-diagonal", "l2")),
+    Case(
+        mode="no normaliser", name="off-l2", everywhere=False, build=simsiam("off-diagonal", "l2")
+    ),
     Case(mode="learning rate", name="lr-1e-5", build=OFF, lr=1e-5),
-    Case(mode="learning rate", name="lr-1e-3", build=MLP, lr=1e-3),
+    Case(mode="learning rate", name="lr-1e-3", everywhere=False, build=MLP, lr=1e-3),
     Case(mode="learning rate", name="lr-0.1", build=OFF, lr=0.1),
-    Case(mode="learning rate", name="lr-1", build=MLP, lr=1.0),
-    Case(mode="learning rate", name="sgd-100", build=OFF, lr=100.0, optimizer="sgd"),
-    Case(mode="weight decay", name="decay-0.01", build=MLP, weight_decay=0.01),
+    Case(mode="learning rate", name="lr-1", everywhere=False, build=MLP, lr=1.0),
+    Case(
+        mode="learning rate", name="sgd-100", everywhere=False, build=OFF, lr=100.0, optimizer="sgd"
+    ),
+    Case(mode="weight decay", name="decay-0.01", everywhere=False, build=MLP, weight_decay=0.01),
     Case(mode="weight decay", name="decay-0.1", build=OFF, weight_decay=0.1),
-    Case(mode="weight decay", name="decay-1", build=MLP, weight_decay=1.0),
+    Case(mode="weight decay", name="decay-1", everywhere=False, build=MLP, weight_decay=1.0),
     Case(mode="ema", name="momentum-0", build=byol("none", momentum=0.0)),
-    Case(mode="ema", name="momentum-0-mlp-l2", build=byol("mlp", "l2", momentum=0.0)),
+    Case(
+        mode="ema",
+        name="momentum-0-mlp-l2",
+        everywhere=False,
+        build=byol("mlp", "l2", momentum=0.0),
+    ),
     Case(mode="ema", name="momentum-1", build=byol("mlp", momentum=1.0)),
     Case(mode="views", name="weak", build=OFF, views=weak),
-    Case(mode="views", name="rather-strong", build=OFF, views=rather_strong),
+    Case(mode="views", name="rather-strong", everywhere=False, build=OFF, views=rather_strong),
     Case(mode="views", name="strong", build=MLP, views=strong),
-    Case(mode="batch", name="batch-32", build=OFF, batch_size=32, more_steps=2),
+    Case(mode="batch", name="batch-32", everywhere=False, build=OFF, batch_size=32, more_steps=2),
     Case(mode="batch", name="batch-4", build=OFF, batch_size=4, more_steps=4),
     Case(mode="terms", name="vicreg", build=vicreg(25, 25, 1)),
     Case(mode="terms", name="vicreg-no-covariance", build=vicreg(25, 25, 0)),
     Case(mode="terms", name="vicreg-no-variance", build=vicreg(25, 0, 1)),
-    Case(mode="terms", name="vicreg-no-invariance", build=vicreg(0, 25, 1)),
+    Case(mode="terms", name="vicreg-no-invariance", everywhere=False, build=vicreg(0, 25, 1)),
     Case(mode="terms", name="barlow", build=barlow(5e-3)),
     Case(mode="terms", name="barlow-0", build=barlow(0.0)),
-    Case(mode="terms", name="barlow-0.1", build=barlow(0.1)),
+    Case(mode="terms", name="barlow-0.1", everywhere=False, build=barlow(0.1)),
     Case(mode="bottleneck", name="bottleneck-2", build=MLP, hidden=2),
-    Case(mode="bottleneck", name="bottleneck-8", build=OFF, hidden=8),
+    Case(mode="bottleneck", name="bottleneck-8", everywhere=False, build=OFF, hidden=8),
     Case(mode="late", name="late-no-head", build=MLP, half_way=lose_head),
-    Case(mode="late", name="late-no-head-off", build=OFF, half_way=lose_head),
+    Case(mode="late", name="late-no-head-off", everywhere=False, build=OFF, half_way=lose_head),
     Case(mode="late", name="late-open", build=OFF, half_way=lose_stop_gradient),
     Case(mode="late", name="late-bare", build=OFF, half_way=lose_normaliser),
     Case(mode="late", name="late-decay", build=MLP, half_way=decay(0.3)),
     Case(mode="late", name="late-lr", build=OFF, half_way=hurry(100.0)),
 )
-"""Every case is trained on every data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,14 +309,20 @@ DATA = {
 }
 
 
+def runs() -> list[tuple[str, str]]:
+    """(data, case) of every run, in an order without meaning: what is done first is no choice."""
+    every = [(d, c.name) for d in DATA for c in CASES if c.everywhere or d == "digits"]
+    return sorted(every, key=lambda run: _hash("/".join(run)))
+
+
 def held_out() -> set[tuple[str, str]]:
     """The (data, case) of the third that no tuning has seen: a function of the names alone."""
-    held = set()
-    for mode in sorted({case.mode for case in CASES}):
-        runs = [(data, case.name) for data in DATA for case in CASES if case.mode == mode]
-        runs.sort(key=lambda run: _hash("/".join(run)))
-        held |= set(runs[_hash(mode) % 3 :: 3])
-    return held
+    mode = {case.name: case.mode for case in CASES}
+    return {
+        run
+        for one in sorted(set(mode.values()))
+        for run in [run for run in runs() if mode[run[1]] == one][_hash(one) % 3 :: 3]
+    }
 
 
 def _hash(text: str) -> int:
@@ -414,7 +436,6 @@ def run(data: str, name: str, out: Path, folder: Path | None) -> str:
             "data": data,
             "case": name,
             "mode": case.mode,
-            "held_out": (data, name) in held_out(),
             "steps": steps,
             "last_step": last_step,
             "half_way": case.half_way is not None,
@@ -424,6 +445,7 @@ def run(data: str, name: str, out: Path, folder: Path | None) -> str:
             "circumstances": circumstances(),
         },
     )
+    read(target)
     return f"{data}/{name}: {worth['knn']['projection']:.3f} {worth['linear']['projection']:.3f}"
 
 
@@ -436,20 +458,48 @@ def _outputs(method: AbstractMethod, probe: list[Tensor]) -> np.ndarray:
     return read
 
 
+def read(run: Path) -> None:
+    """Write what a monitor would have written, from the outputs that the run kept."""
+    with np.load(run / "outputs.npz", allow_pickle=False) as kept:
+        steps, losses, outputs = kept["steps"], kept["losses"], kept["outputs"]
+        edges = np.cumsum(kept["widths"])[:-1]
+    widths = dict(zip(PARTS, (len(x) for x in np.split(outputs[0, 0, 0], edges)), strict=True))
+    noise = {part: noise_readings(PROBE_IMAGES, width, views=2) for part, width in widths.items()}
+    partial_file = run / "monitor.jsonl.part"
+    start_file(partial_file, name=run.name, noise=noise, about={"rows": PROBE_IMAGES})
+    lines = []
+    for step, loss, views in zip(steps.tolist(), losses.tolist(), outputs, strict=True):
+        parts = {}
+        if np.isfinite(views).all():
+            pieces = np.split(views, edges, axis=2)
+            parts = {
+                part: read_part(torch.from_numpy(piece[0]), torch.from_numpy(piece[1]))
+                for part, piece in zip(PARTS, pieces, strict=True)
+            }
+        lines.append(Observation(step=step, parts=parts, loss=loss).to_json())
+    write_whole(run / "monitor.jsonl", partial_file.read_text() + "\n".join(lines) + "\n")
+    partial_file.unlink()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--fashion-mnist", type=Path, help="folder with the four .gz files")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", default="", help="runs whose data/case contains this text")
+    parser.add_argument("--read", action="store_true", help="train nothing, read anew")
     options = parser.parse_args()
+    if options.read:
+        torch.set_num_threads(1)
+        for truth in sorted(options.out.glob(f"*/*{options.only}*/truth.json")):
+            read(truth.parent)
+        return
     wanted = [
-        (data, case.name)
-        for case in CASES
-        for data in DATA
+        (data, name)
+        for data, name in runs()
         if (data == "digits" or options.fashion_mnist)
-        and options.only in f"{data}/{case.name}/"
-        and not (options.out / data / case.name / "truth.json").exists()
+        and options.only in f"{data}/{name}/"
+        and not (options.out / data / name / "truth.json").exists()
     ]
     work = Parallel(n_jobs=options.jobs, return_as="generator_unordered")
     for line in work(
