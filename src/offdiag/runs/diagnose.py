@@ -380,4 +380,9 @@ def _together(verdicts: Mapping[str, Verdict]) -> Verdict:
     )
     chosen = verdicts[worst]
     where = None if chosen.kind == Kind.HEALTHY else worst
-    return replace(chosen, part=where, evidence=chosen.evidence + others)
+    return replace(
+        chosen,
+        part=where,
+        sentence=f"{worst}: {chosen.sentence}",
+        evidence=chosen.evidence + others,
+    )
