@@ -19,18 +19,25 @@ JUDGED = ("encoder", "projector")
 directions (SimSiam's is a bottleneck), so it is judged only where it is alone, as a target is."""
 SMOOTHED = 3
 """A value is the median of so many observations: one odd batch decides nothing."""
-SPREAD = 0.2
+SPREAD = 0.25
 """Complete collapse: std of the normalised outputs below this share of 1/sqrt(width), the value of
 centred, spread outputs."""
-RANK_FRACTION, RANK_WIDTH = 0.1, 100
-"""Dimensional collapse: effective rank below a tenth of what noise of the same shape would have,
+RANK_FRACTION, RANK_WIDTH = 0.12, 100
+"""Dimensional collapse: effective rank below this share of what noise of the same shape would have,
 or of 100 if that is less: a wide projection of natural images never fills its width."""
 LEAST_WIDTH = 20
-"""Below this width a tenth of it is no more than two directions: the rank rule is silent."""
+"""Below this width the share is no more than two directions: the rank rule is silent."""
 OF_START = 0.5
 """Dimensional collapse of an encoder: effective rank below this share of its random start's."""
 OF_BEST = 0.6
-"""Partial collapse: effective rank below this share of the best in the run's own past."""
+"""Partial collapse: effective rank below this share of the best in the last three quarters of the
+run's own past. The first quarter is left out: the rank of a random start is spent as features
+are learned, in healthy runs too."""
+NEAR_BEST = 0.9
+"""The best observation is the last whose effective rank is within this share of the best: of two
+with as many directions, the one trained for longer."""
+LEAST_OBSERVATIONS = 2
+"""Besides the random start: fewer show no course."""
 STILL = 0.1
 """A run whose rank and spread never left the random start by more than this share is not judged."""
 STEEPNESS = 3.0
@@ -100,12 +107,13 @@ def judge(
     `noise` has the readings of noise of the same shape for each part; without it the width
     stands in. Encoder and projector are judged, or whatever part there is. Bounds:
 
-    complete collapse: std of the normalised outputs below 0.2/sqrt(width);
-    dimensional collapse: effective rank below a tenth of that of noise (of 100 if that is less),
+    complete collapse: std of the normalised outputs below 0.25/sqrt(width);
+    dimensional collapse: effective rank below 0.12 of that of noise (of 100 if that is less),
     for the encoder also below half of its random start's;
-    partial collapse setting in: effective rank below 0.6 of the run's own best;
-    cannot tell: a single observation, outputs that are not finite, a run that has not moved from
-    its random start, or a width below 20 where nothing else speaks.
+    partial collapse setting in: effective rank below 0.6 of the run's own best, its first quarter
+    left out;
+    cannot tell: a single observation besides the random start, outputs that are not finite, a run
+    that has not moved from its start, or a width below 20 where nothing else speaks.
     Values are medians of the last three observations.
     """
     if not history or not history[-1].parts:
@@ -114,7 +122,7 @@ def judge(
             sentence="There is nothing to read: no outputs, or none that are finite numbers.",
         )
     courses = [_Course(part, history, (noise or {}).get(part)) for part in _judged(history)]
-    if len(history) < 2:
+    if len(courses[-1].steps) < LEAST_OBSERVATIONS:
         return Verdict(
             kind=Kind.UNKNOWN,
             sentence="A single reading shows no course: an untrained network has a low rank too.",
@@ -285,10 +293,16 @@ class _Course:
         )
 
     def best(self) -> int:
-        """Where there were most directions, among observations that were not all alike; the last
-        of them where none can be told."""
-        known = [i for i, s in enumerate(self.states) if math.isfinite(s.rank) and s.of_spread >= 1]
-        return max(known, key=lambda i: self.states[i].rank, default=len(self.states) - 1)
+        """Where there were most directions for the longest training, the first quarter left out."""
+        late = range(len(self.states) // 4, len(self.states))
+        # A median lags behind a sudden fall, so the value itself has to be there as well.
+        ranks = {
+            i: min(self.states[i].rank, _rank(self.readings[i]))
+            for i in late
+            if self.states[i].of_spread >= 1 and math.isfinite(self.states[i].rank)
+        }
+        good = NEAR_BEST * max(ranks.values(), default=NAN)
+        return max((i for i, rank in ranks.items() if rank >= good), default=len(self.states) - 1)
 
     def since(self, kinds: Sequence[Kind]) -> int:
         """The first step of the last unbroken stretch in states of these kinds."""
@@ -301,11 +315,11 @@ class _Course:
         floor = rank_floor(self.room) if self.last.dim >= LEAST_WIDTH else NAN
         started = _rank(self.start) if self.start is not None else NAN
         states: list[_State] = []
-        best = NAN
         for i in range(len(self.readings)):
             few = self.readings[max(0, i + 1 - SMOOTHED) : i + 1]
             rank, spread = _typical(map(_rank, few)), _typical(map(_spread, few))
-            best = rank if math.isnan(best) else max(best, rank)
+            past = [state.rank for state in states[(i + 1) // 4 :]]
+            best = max((one for one in [*past, rank] if math.isfinite(one)), default=NAN)
             states.append(
                 _State(
                     rank=rank,
