@@ -83,6 +83,7 @@ def load(out: Path) -> list[Run]:
     return [
         Run(MonitorRecord.load(path.parent / "monitor.jsonl"), json.loads(path.read_text()))
         for path in sorted(out.glob("*/*/truth.json"))
+        if (path.parent / "monitor.jsonl").exists()
     ]
 
 

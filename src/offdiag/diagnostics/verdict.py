@@ -19,18 +19,31 @@ JUDGED = ("encoder", "projector")
 directions (SimSiam's is a bottleneck), so it is judged only where it is alone, as a target is."""
 SMOOTHED = 3
 """A value is the median of so many observations: one odd batch decides nothing."""
-SPREAD = 0.2
+SPREAD = 0.25
 """Complete collapse: std of the normalised outputs below this share of 1/sqrt(width), the value of
 centred, spread outputs."""
-RANK_FRACTION, RANK_WIDTH = 0.1, 100
-"""Dimensional collapse: effective rank below a tenth of what noise of the same shape would have,
+RANK_FRACTION, RANK_WIDTH = 0.12, 100
+"""Dimensional collapse: effective rank below this share of what noise of the same shape would have,
 or of 100 if that is less: a wide projection of natural images never fills its width."""
 LEAST_WIDTH = 20
-"""Below this width a tenth of it is no more than two directions: the rank rule is silent."""
-OF_START = 0.5
+"""Below this width the share is no more than two directions: the rank rule is silent."""
+UNIFORMITY = -1.25
+"""Dimensional collapse: uniformity (Wang & Isola 2020) above this. -0.69: two opposite points;
+-1.57: a circle, evenly used; -2.08: a sphere in three dimensions. Not asked of an encoder, whose
+features after a ReLU share a mean whatever else they do."""
+OF_START = 0.4
 """Dimensional collapse of an encoder: effective rank below this share of its random start's."""
 OF_BEST = 0.6
-"""Partial collapse: effective rank below this share of the best in the run's own past."""
+"""Partial collapse: effective rank below this share of the best in the last three quarters of the
+run's own past. The first quarter is left out: the rank of a random start is spent as features
+are learned, in healthy runs too."""
+NEAR_BEST = 0.9
+"""The best observation is the last whose effective rank is within this share of the best: of two
+with as many directions, the one trained for longer."""
+LEAST_OBSERVATIONS = 3
+"""Besides the random start: fewer show no course."""
+IN_A_ROW = 2
+"""So many observations have to agree on a collapse; the first alone is one setting in."""
 STILL = 0.1
 """A run whose rank and spread never left the random start by more than this share is not judged."""
 STEEPNESS = 3.0
@@ -100,13 +113,14 @@ def judge(
     `noise` has the readings of noise of the same shape for each part; without it the width
     stands in. Encoder and projector are judged, or whatever part there is. Bounds:
 
-    complete collapse: std of the normalised outputs below 0.2/sqrt(width);
-    dimensional collapse: effective rank below a tenth of that of noise (of 100 if that is less),
-    for the encoder also below half of its random start's;
-    partial collapse setting in: effective rank below 0.6 of the run's own best;
-    cannot tell: a single observation, outputs that are not finite, a run that has not moved from
-    its random start, or a width below 20 where nothing else speaks.
-    Values are medians of the last three observations.
+    complete collapse: std of the normalised outputs below 0.25/sqrt(width);
+    dimensional collapse: effective rank below 0.12 of that of noise (of 100 if that is less), for
+    the encoder also below 0.4 of its random start's, for other parts also a uniformity above -1.25;
+    partial collapse setting in: one of these at the last observation only, or an effective rank
+    below 0.6 of the run's own best, its first quarter left out;
+    cannot tell: fewer than three observations besides the random start, outputs that are not
+    finite, a run that has not moved from its start, or a width below 20 where nothing else speaks.
+    Values are medians of up to three observations.
     """
     if not history or not history[-1].parts:
         return Verdict(
@@ -114,16 +128,17 @@ def judge(
             sentence="There is nothing to read: no outputs, or none that are finite numbers.",
         )
     courses = [_Course(part, history, (noise or {}).get(part)) for part in _judged(history)]
-    if len(history) < 2:
+    if len(courses[-1].steps) < LEAST_OBSERVATIONS:
         return Verdict(
             kind=Kind.UNKNOWN,
-            sentence="A single reading shows no course: an untrained network has a low rank too.",
+            sentence=f"Fewer than {LEAST_OBSERVATIONS} observations show no course: an untrained "
+            "network has a low rank too.",
             evidence=_evidence(courses[-1]),
         )
     main = courses[-1]
     course, kind = main, Kind.HEALTHY
     for severe in (Kind.COMPLETE, Kind.DIMENSIONAL, Kind.PARTIAL):
-        found = [one for one in courses if one.states[-1].kind is severe]
+        found = [one for one in courses if one.kind is severe]
         if found:
             course, kind = found[0], severe
             break
@@ -148,7 +163,7 @@ def judge(
         )
     if kind is Kind.HEALTHY:
         return replace(told, score=score)
-    since = course.since((kind,) if kind is Kind.PARTIAL else COLLAPSED)
+    since = course.steps[course.unbroken()]
     return replace(
         told,
         score=score,
@@ -226,6 +241,7 @@ class _State:
     floor: float
     of_spread: float
     of_floor: float
+    of_uniformity: float
     of_start: float
     of_best: float
 
@@ -233,13 +249,14 @@ class _State:
     def kind(self) -> Kind:
         if self.of_spread < 1:
             return Kind.COMPLETE
-        if min(self.of_floor, self.of_start) < 1:
+        if min(self.of_floor, self.of_uniformity, self.of_start) < 1:
             return Kind.DIMENSIONAL
         return Kind.PARTIAL if self.of_best < 1 else Kind.HEALTHY
 
     @property
     def score(self) -> float:
-        collapse = max(_logistic(x) for x in (self.of_spread, self.of_floor, self.of_start))
+        bounds = (self.of_spread, self.of_floor, self.of_uniformity, self.of_start)
+        collapse = max(map(_logistic, bounds))
         return max(collapse, 0.5 * _logistic(self.of_best))  # a warning is never a call
 
 
@@ -285,27 +302,42 @@ class _Course:
         )
 
     def best(self) -> int:
-        """Where there were most directions, among observations that were not all alike; the last
-        of them where none can be told."""
-        known = [i for i, s in enumerate(self.states) if math.isfinite(s.rank) and s.of_spread >= 1]
-        return max(known, key=lambda i: self.states[i].rank, default=len(self.states) - 1)
+        """Where there were most directions for the longest training, the first quarter left out."""
+        late = range(len(self.states) // 4, len(self.states))
+        # A median lags behind a sudden fall, so the value itself has to be there as well.
+        ranks = {
+            i: min(self.states[i].rank, _rank(self.readings[i]))
+            for i in late
+            if self.states[i].of_spread >= 1 and math.isfinite(self.states[i].rank)
+        }
+        good = NEAR_BEST * max(ranks.values(), default=NAN)
+        return max((i for i, rank in ranks.items() if rank >= good), default=len(self.states) - 1)
 
-    def since(self, kinds: Sequence[Kind]) -> int:
-        """The first step of the last unbroken stretch in states of these kinds."""
+    @property
+    def kind(self) -> Kind:
+        """The kind of the last state, where it has lasted."""
+        kind = self.states[-1].kind
+        lasted = len(self.states) - self.unbroken(COLLAPSED)
+        return Kind.PARTIAL if kind in COLLAPSED and lasted < IN_A_ROW else kind
+
+    def unbroken(self, kinds: Sequence[Kind] = (Kind.PARTIAL, *COLLAPSED)) -> int:
+        """Where the last stretch of states of these kinds begins; the last one is in it anyhow."""
         first = len(self.states) - 1
         while first > 0 and self.states[first - 1].kind in kinds:
             first -= 1
-        return self.steps[first]
+        return first
 
     def _states(self) -> list[_State]:
         floor = rank_floor(self.room) if self.last.dim >= LEAST_WIDTH else NAN
         started = _rank(self.start) if self.start is not None else NAN
+        encoder = self.part == "encoder"
         states: list[_State] = []
-        best = NAN
         for i in range(len(self.readings)):
             few = self.readings[max(0, i + 1 - SMOOTHED) : i + 1]
             rank, spread = _typical(map(_rank, few)), _typical(map(_spread, few))
-            best = rank if math.isnan(best) else max(best, rank)
+            even = _typical(one.uniformity for one in few)
+            past = [state.rank for state in states[(i + 1) // 4 :]]
+            best = max((one for one in [*past, rank] if math.isfinite(one)), default=NAN)
             states.append(
                 _State(
                     rank=rank,
@@ -313,9 +345,8 @@ class _Course:
                     floor=floor,
                     of_spread=_multiple(spread, SPREAD),
                     of_floor=_multiple(rank, floor),
-                    of_start=_multiple(rank, OF_START * started)
-                    if self.part == "encoder"
-                    else math.inf,
+                    of_uniformity=math.inf if encoder else _multiple(-even, -UNIFORMITY),
+                    of_start=_multiple(rank, OF_START * started) if encoder else math.inf,
                     of_best=_multiple(rank, OF_BEST * best),
                 )
             )
@@ -350,11 +381,11 @@ def _sentence(course: "_Course", kind: Kind) -> str:
         case Kind.COMPLETE:
             return f"The {words} point{verb} nearly the same way, whatever the image."
         case Kind.DIMENSIONAL:
-            live = f"live{verb}"
-            return f"The {words} {live} in about {state.rank:.1f} directions of {dim}."
+            return f"The {words} live{verb} in about {state.rank:.1f} directions of {dim}."
         case Kind.PARTIAL:
-            best = course.best()
-            are = "is" if verb else "are"
+            best, are = course.best(), "is" if verb else "are"
+            if state.of_best >= 1:
+                return f"The {words} {are} collapsing, but only at the last observation yet."
             return (
                 f"The {words} {are} losing directions: {state.rank:.1f} of {dim} now, "
                 f"{course.states[best].rank:.1f} at step {course.steps[best]}."
@@ -390,6 +421,12 @@ def _evidence(course: "_Course") -> tuple[str, ...]:
             f"complete collapse: below {SPREAD * healthy:.2g})",
         ),
         (last.top_share, f"largest eigenvalue {100 * last.top_share:.3g}\u00a0% of the variance"),
+        (
+            last.uniformity,
+            f"uniformity {last.uniformity:.2f} (a circle, evenly used: -1.57"
+            + ("" if course.part == "encoder" else f"; collapse: above {UNIFORMITY}")
+            + ")",
+        ),
         (last.lidar, lidar),
     )
     return tuple(phrase for value, phrase in phrases if math.isfinite(value))
