@@ -9,7 +9,7 @@ ROWS = [
     {"_types", "_checks"},
     {"_files"},
     {"results"},
-    {"heads", "losses", "encoders", "data", "diagnostics"},
+    {"heads", "losses", "encoders", "data", "diagnostics", "embeddings"},
     {"methods", "theory"},
     {"evaluation", "training", "plots"},
     {"runs", "report", "integrations"},

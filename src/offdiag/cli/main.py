@@ -20,6 +20,7 @@ COMMANDS = {
     "embed": "offdiag.cli.frozen:Embed",
     "report": "offdiag.cli.report:Report",
     "figure": "offdiag.cli.figure:Figure",
+    "diagnose": "offdiag.cli.diagnose:Diagnose",
     "theory": "offdiag.cli.theory:Theory",
 }
 """Where each command lives; only the one that is asked for is loaded."""
@@ -33,21 +34,26 @@ INTERRUPTED = 130
 
 @runtime_checkable
 class Command(Protocol):
-    """What a parsed command can do."""
+    """What a parsed command can do. It may return an exit status: None and 0 are success."""
 
-    def run(self) -> None: ...
+    def run(self) -> int | None: ...
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of `offdiag`; exits 0 on success, 2 on a sentence, 130 on Ctrl-C."""
+    """Entry point of `offdiag`; exits 0 on success, 2 on a sentence, 130 on Ctrl-C.
+
+    A command may end with a status of its own, as `diagnose` does.
+    """
     try:
-        parse(sys.argv[1:] if arguments is None else arguments).run()
+        status = parse(sys.argv[1:] if arguments is None else arguments).run()
     except OffdiagError as error:
         print(f"offdiag: {error}", file=sys.stderr)
         sys.exit(FAILED)
     except KeyboardInterrupt:
         print("offdiag: interrupted.", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    if status:
+        sys.exit(status)
 
 
 def parse(words: Sequence[str]) -> Command:

@@ -70,7 +70,7 @@ def cases(records: Sequence[RunRecord]) -> list[Case]:
     return [
         Case(
             record=record,
-            verdict=judge(record.history),
+            verdict=judge([row.observation() for row in record.history]),
             called=HEADS[str(head)] if by_head else f"in run “{record.name}”",
         )
         for record, head in zip(records, heads, strict=True)

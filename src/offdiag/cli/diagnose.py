@@ -1,0 +1,114 @@
+"""`offdiag diagnose`"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from tyro.conf import Positional
+
+from offdiag._checks import ConfigError
+from offdiag._files import make_folder
+from offdiag.diagnostics.diagnosis import Diagnosis
+from offdiag.diagnostics.verdict import Kind
+from offdiag.report.ranges import at_the_end, reading_rows
+from offdiag.runs.diagnose import diagnose
+
+HEALTHY, COLLAPSED, CANNOT_TELL = 0, 3, 4
+"""Exit statuses; what cannot be read ends with 2, as everywhere."""
+console = Console(highlight=False)
+STYLES: Mapping[Kind, str] = {Kind.HEALTHY: "green", Kind.UNKNOWN: "yellow"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnose:
+    """Say whether a run or a set of embeddings collapses. Exit status: 0 healthy, 3 collapse
+    (complete, dimensional, or setting in), 4 cannot tell, 2 the input cannot be used."""
+
+    source: Annotated[Path, Positional]
+    """A run directory, a monitor.jsonl, or embeddings (images x width) in a file that ends in
+    .npy, .npz, .pt, .safetensors or .parquet."""
+    views: Path | None = None
+    """A second view of the same images, row by row: adds alignment and LiDAR."""
+    labels: Path | None = None
+    """A class for each row (a file as above, or .txt, one a line): adds nearest neighbours, which
+    the verdict does not see."""
+    key: str | None = None
+    """The name of the array in a file that has several."""
+    tokens: Literal["mean", "flatten"] | None = None
+    """For (images x tokens x width): the mean over tokens, or a row for each token."""
+    json: bool = False
+    """Print JSON instead of a table."""
+    out: Path | None = None
+    """Write a page to this file."""
+
+    def run(self) -> int:
+        if self.out is not None:
+            if self.out.is_dir():
+                raise ConfigError(f"--out needs a file to write; {self.out} is a folder.")
+            make_folder(self.out.parent)
+        diagnosis = diagnose(
+            self.source, views=self.views, labels=self.labels, key=self.key, tokens=self.tokens
+        )
+        if self.out is not None:  # first: who reads the table through `head` wants the page too
+            # Here: the chart library takes a second and 150 MiB that a pipeline need not spend.
+            from offdiag.report.diagnosis import write_diagnosis
+
+            write_diagnosis(diagnosis, self.out)
+        if self.json:
+            print(json.dumps(diagnosis.to_dict(), indent=1, allow_nan=False))
+        else:
+            _print(diagnosis)
+            if self.out is not None:
+                console.print(_printable(f"wrote {self.out}"), soft_wrap=True, markup=False)
+        return status(diagnosis)
+
+
+def status(diagnosis: Diagnosis) -> int:
+    """The exit status that says the verdict."""
+    if diagnosis.healthy:
+        return HEALTHY
+    return COLLAPSED if diagnosis.collapsed else CANNOT_TELL
+
+
+def _print(diagnosis: Diagnosis) -> None:
+    verdict = diagnosis.verdict
+    said = Text(verdict.kind.value, style=f"bold {STYLES.get(verdict.kind, 'red')}")
+    said.append(". ").append(verdict.sentence, style="not bold default")
+    console.print(said, soft_wrap=True)
+    # Text, not markup: a name may hold brackets.
+    for line in (*at_the_end(diagnosis), *verdict.evidence, *diagnosis.notes):
+        console.print(Text(f"  {_printable(line)}"), soft_wrap=True)
+    for part, rows in reading_rows(diagnosis).items():
+        reference = part in diagnosis.noise
+        started = part in diagnosis.start
+        grid = Table(
+            title=Text(f"{_printable(part)}, {diagnosis.readings[part].dim:,} wide"),
+            title_justify="left",
+        )
+        grid.add_column("reading")
+        grid.add_column("value", justify="right")
+        if reference:
+            grid.add_column("noise", justify="right")
+        if started:
+            grid.add_column("start", justify="right")
+        grid.add_column("range", justify="right")
+        for row in rows:
+            cells = [row.title, row.value.text]
+            cells += [row.noise.text] if reference else []
+            cells += [row.start.text] if started else []
+            grid.add_row(*cells, row.bounds)
+        console.print(grid)
+    for advice in verdict.advice:
+        console.print(
+            Text(f"try: {advice.remedy} ({advice.cause}; {advice.source})"), soft_wrap=True
+        )
+
+
+def _printable(text: str) -> str:
+    """Without the stray surrogates that a file name may hold and a terminal cannot show."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,307 @@
+"""A diagnosis as one self-contained page."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from offdiag._checks import RunError
+from offdiag._files import make_folder, write_whole
+from offdiag.diagnostics.diagnosis import Diagnosis
+from offdiag.plots import diagnosis as plots
+from offdiag.plots.theme import PALETTE
+from offdiag.plots.thinning import evenly
+from offdiag.report.document import chart_spec, render, writable
+from offdiag.report.numbers import Cell, cell, percent, significant
+from offdiag.report.page import Figure
+from offdiag.report.ranges import at_the_end, reading_rows
+from offdiag.report.settings import settings
+from offdiag.results.observation import Observation
+from offdiag.results.readings import HeadReadings, Readings
+
+TABLE_STEPS = 6
+TABLE_EIGENVALUES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def write_diagnosis(diagnosis: Diagnosis, out: Path) -> None:
+    """Write the page to the file `out`, whole or not at all; its folder is made if missing."""
+    page = render_diagnosis(diagnosis)
+    if out.is_dir():
+        raise RunError(f"cannot write {out}: it is a folder. Give the name of a file in it.")
+    make_folder(out.parent)
+    write_whole(out, page)
+
+
+def render_diagnosis(diagnosis: Diagnosis) -> str:
+    """The page as HTML, a function of the diagnosis alone."""
+    return render(
+        "diagnosis.html.j2",
+        title=" ".join(writable(diagnosis.name).split()) or "Diagnosis",
+        verdict=diagnosis.verdict,
+        steps=at_the_end(diagnosis),
+        notes=diagnosis.notes,
+        colours=PALETTE,
+        spectra=[_spectrum(diagnosis, part, i) for i, part in enumerate(diagnosis.readings)],
+        tables=[
+            (part, diagnosis.readings[part], rows) for part, rows in reading_rows(diagnosis).items()
+        ],
+        started=bool(diagnosis.start),
+        compared=bool(diagnosis.noise),
+        courses=[_figure(course, diagnosis) for course in _courses(diagnosis)],
+        head=_head(diagnosis.head),
+        knn=[(part, percent(value)) for part, value in diagnosis.knn.items()],
+        chance=_chance(diagnosis),
+        paired=_paired(diagnosis),
+        about=[(one.path, one.values[0]) for one in settings([diagnosis.about])],
+    )
+
+
+def _spectrum(diagnosis: Diagnosis, part: str, number: int) -> Figure:
+    named = {
+        plots.NOW: diagnosis.readings[part],
+        plots.NOISE: diagnosis.noise.get(part),
+        plots.START: diagnosis.start.get(part),
+    }
+    shares = {
+        name: [share if math.isfinite(share) else None for share in readings.spectrum]
+        for name, readings in named.items()
+        if readings is not None
+    }
+    chosen = [k for k in TABLE_EIGENVALUES if k <= max(map(len, shares.values()))]
+    return Figure(
+        id=f"spectrum-{number}",
+        title=part if len(diagnosis.readings) > 1 else "Share of the variance of each direction",
+        how="",
+        spec=chart_spec(
+            plots.spectra(
+                shares[plots.NOW],
+                noise=shares.get(plots.NOISE, ()),
+                start=shares.get(plots.START, ()),
+                dim=diagnosis.readings[part].dim,
+                part=part,
+            )
+        ),
+        table=(
+            tuple(f"eigenvalue {k}" for k in chosen),
+            tuple(
+                (name, tuple(_at(values, k - 1) for k in chosen)) for name, values in shares.items()
+            ),
+        ),
+    )
+
+
+def _at(values: Sequence[float | None], index: int) -> Cell:
+    value = values[index] if index < len(values) else None
+    return cell(percent(value), otherwise="no such eigenvalue")
+
+
+def _courses(diagnosis: Diagnosis) -> list[plots.Course]:
+    history = diagnosis.history
+    if len(history) < 2:
+        return []
+    courses = [
+        _course(
+            diagnosis,
+            key="effective_rank",
+            title="Effective rank",
+            axis="effective rank (directions)",
+            log=True,
+            how="How many directions are in use. A line that falls and stays low is dimensional "
+            "collapse.",
+        ),
+        _course(
+            diagnosis,
+            key="spread",
+            title="Spread on the sphere",
+            axis="std × √width of l2-normalised outputs",
+            of=lambda readings: readings.std * readings.dim**0.5,
+            levels=((1.0, "spread evenly"),),
+            how="Near 1 the outputs spread over the sphere; at 0 all are one point (complete "
+            "collapse).",
+        ),
+        _course(
+            diagnosis,
+            key="top_share",
+            title="Largest eigenvalue",
+            axis="share of the variance",
+            format=".1%",
+            how="Share of all variance along the strongest direction.",
+        ),
+        _course(
+            diagnosis,
+            key="mean_share",
+            title="Energy of the mean",
+            axis="share of the mean square",
+            format=".1%",
+            how="What all outputs have in common: near 100\u00a0% they hardly depend on the image.",
+        ),
+        _course(
+            diagnosis,
+            key="alignment",
+            title="Alignment of two views",
+            axis="mean squared distance",
+            how="How far two views of an image lie apart on the sphere. Low is good only while the "
+            "outputs are spread out.",
+        ),
+        _course(
+            diagnosis,
+            key="uniformity",
+            title="Uniformity",
+            axis="uniformity",
+            zero=False,
+            how="Lower is more evenly spread; 0 is one point.",
+        ),
+        _of_observations(
+            history,
+            {"loss": lambda seen: seen.loss},
+            key="loss",
+            title="Loss",
+            axis="loss",
+            how="Beside the others, for comparison: the loss cannot see collapse.",
+            zero=False,
+        ),
+        _of_observations(
+            history,
+            {"off-diagonal norm": lambda seen: seen.head.off_diagonal_norm if seen.head else None},
+            key="head",
+            title="Off-diagonal part of the head",
+            axis="Frobenius norm",
+            how="How much coordinates lend to each other through the prediction head.",
+        ),
+    ]
+    return [course for course in courses if course.values]
+
+
+def _course(
+    diagnosis: Diagnosis,
+    *,
+    key: str,
+    title: str,
+    axis: str,
+    how: str,
+    of: Callable[[Readings], float] | None = None,
+    levels: Sequence[tuple[float, str]] = (),
+    log: bool = False,
+    format: str = ".3~g",
+    zero: bool = True,
+) -> plots.Course:
+    """One reading of every part over the steps; parts that lack it are left out."""
+
+    def read(readings: Readings) -> float:
+        return getattr(readings, key) if of is None else of(readings)
+
+    def reader(part: str) -> Callable[[Observation], float | None]:
+        return lambda seen: read(seen.parts[part]) if part in seen.parts else None
+
+    parts = dict.fromkeys(part for seen in diagnosis.history for part in seen.parts)
+    return _of_observations(
+        diagnosis.history,
+        {part: reader(part) for part in parts},
+        key=key,
+        title=title,
+        axis=axis,
+        how=how,
+        levels=levels,
+        log=log,
+        format=format,
+        zero=zero,
+    )
+
+
+def _of_observations(
+    history: Sequence[Observation],
+    lines: Mapping[str, Callable[[Observation], float | None]],
+    *,
+    key: str,
+    title: str,
+    axis: str,
+    how: str,
+    levels: Sequence[tuple[float, str]] = (),
+    log: bool = False,
+    format: str = ".3~g",
+    zero: bool = True,
+) -> plots.Course:
+    values = {name: [_finite(line(seen)) for seen in history] for name, line in lines.items()}
+    return plots.Course(
+        key=key,
+        title=title,
+        axis=axis,
+        how=how,
+        steps=[seen.step for seen in history],
+        values={k: v for k, v in values.items() if any(one is not None for one in v)},
+        levels=levels,
+        log=log,
+        format=format,
+        zero=zero,
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
+
+
+def _figure(course: plots.Course, diagnosis: Diagnosis) -> Figure:
+    chosen = evenly(len(course.steps), TABLE_STEPS)
+    word = percent if "%" in course.format else significant
+    verdict = diagnosis.verdict
+    return Figure(
+        id=f"course-{course.key}",
+        title=course.title,
+        how=course.how,
+        spec=chart_spec(
+            plots.over_steps(course, since_step=verdict.since_step, best_step=verdict.best_step)
+        ),
+        table=(
+            tuple(f"step {course.steps[i]:,}" for i in chosen),
+            tuple(
+                (
+                    name,
+                    tuple(
+                        cell(word(values[i]), otherwise="no reading at this step") for i in chosen
+                    ),
+                )
+                for name, values in course.values.items()
+            ),
+        ),
+    )
+
+
+HEAD_WORDS: Mapping[str, tuple[str, str]] = {
+    "off_diagonal_norm": ("off-diagonal norm", "0: no coordinate lends to another."),
+    "off_diagonal_share": (
+        "share through the off-diagonal",
+        "Share of the prediction that comes from other coordinates: substitution.",
+    ),
+    "asymmetry": ("asymmetry", "0 symmetric, √2 unrelated, 2 antisymmetric."),
+    "identity_distance": ("distance from the identity", "0: the head does nothing."),
+    "polar_distance": ("distance from its polar factor", "0: the head is a rotation."),
+    "rank": ("rank", "Directions that the head lets through."),
+    "eigenspace_alignment": (
+        "eigenspace alignment",
+        "1: the head shares its eigenvectors with the correlation of what it is given.",
+    ),
+    "commutator": ("commutator", "0: head and correlation commute."),
+}
+
+
+def _head(head: HeadReadings | None) -> list[tuple[str, str, str]]:
+    """Title, value and how to read it, for each reading of the head that there is."""
+    if head is None:
+        return []
+    told = [
+        (title, significant(getattr(head, name)), how) for name, (title, how) in HEAD_WORDS.items()
+    ]
+    return [(title, value, how) for title, value, how in told if value is not None]
+
+
+def _chance(diagnosis: Diagnosis) -> str | None:
+    labels = diagnosis.about.get("labels")
+    return percent(labels.get("largest class")) if isinstance(labels, Mapping) else None
+
+
+def _paired(diagnosis: Diagnosis) -> list[tuple[str, str, str]]:
+    """Alignment beside uniformity, of each part with two views: the two are read together."""
+    return [
+        (part, significant(r.alignment) or "", significant(r.uniformity) or "")
+        for part, r in diagnosis.readings.items()
+        if math.isfinite(r.alignment) and math.isfinite(r.uniformity)
+    ]

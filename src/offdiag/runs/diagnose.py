@@ -1,0 +1,388 @@
+"""Diagnose a run or a file of embeddings: read it, hold it against noise, judge it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from offdiag._checks import ConfigError, DataError, RunError
+from offdiag._types import Embeddings, Labels
+from offdiag.diagnostics.diagnosis import Diagnosis
+from offdiag.diagnostics.moments import Moments
+from offdiag.diagnostics.readings import noise_readings, read_part, readings_of
+from offdiag.diagnostics.sample import RowSample
+from offdiag.diagnostics.verdict import Kind, Verdict, judge, judge_embeddings
+from offdiag.embeddings.labels import NAMES as LABEL_NAMES
+from offdiag.embeddings.labels import open_labels
+from offdiag.embeddings.reader import (
+    OURS,
+    READERS,
+    EmbeddingArray,
+    arrays_of,
+    open_embeddings,
+    rows_for,
+)
+from offdiag.evaluation.knn import NEIGHBOURS, TEMPERATURE, knn_accuracy
+from offdiag.results.history import CONFIG_FILE, METRICS_FILE, read_config, read_history
+from offdiag.results.observation import OBSERVATION_FILE, MonitorRecord, Observation
+from offdiag.results.readings import Readings
+from offdiag.runs.circumstances import circumstances
+
+Source = Path | str | Tensor | np.ndarray
+
+SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 2**28
+"""Rows kept for what needs rows (std, uniformity, alignment, LiDAR, neighbours), for each view."""
+LEAST_SAMPLE = 1_024
+MOST_DIM = 8_192
+"""Widest covariance that is kept: 0.5 GiB in float64, and its spectrum takes minutes."""
+MOST_VALUES = 2**26
+"""Most numbers that are read as a whole, where there are fewer rows than dimensions: about 2 GiB
+with the copies in float64."""
+QUERY_SHARE = 0.2
+
+
+def diagnose(
+    source: Source,
+    *,
+    views: Source | None = None,
+    labels: Source | None = None,
+    key: str | None = None,
+    tokens: str | None = None,
+    name: str | None = None,
+) -> Diagnosis:
+    """Does it collapse? A run directory, a monitor's file, or embeddings, in a file or in memory.
+
+    Embeddings have a row for each image, (images x width), in float16, bfloat16, float32 or
+    float64; files end in .npy, .npz, .pt, .safetensors or .parquet and are read in
+    pieces, so that memory does not grow with their rows: at most about 250 MiB for a
+    sample of each view, and 40 bytes for each entry of the width x width covariance.
+    `views` holds a second view of the same images, row by row: alignment and LiDAR
+    need it. `labels` gives one class for each row: their nearest-neighbour accuracy is
+    shown beside the verdict, which never sees it. `key` chooses among the arrays of a
+    file, `tokens` ("mean" or "flatten") says what becomes of (images x tokens x width).
+    A DataError, ConfigError or RunError says in one sentence what cannot be used.
+    """
+    if isinstance(source, str | Path) and _is_run(path := Path(source)):
+        given = {"views": views, "labels": labels, "a key": key, "tokens": tokens}
+        if extra := [word for word, value in given.items() if value is not None]:
+            raise ConfigError(
+                f"{path} is a run, which brings its own readings: {extra[0]} goes with a file of "
+                "embeddings only."
+            )
+        return _run(path, name)
+    return _embeddings(source, views, labels, key, tokens, name)
+
+
+def _is_run(path: Path) -> bool:
+    if path.is_dir() or path.suffix == ".jsonl":
+        return True
+    if not path.suffix and not path.exists():
+        raise RunError(
+            f"{path} does not exist: give a run directory, a {OBSERVATION_FILE}, or a file of "
+            f"embeddings ({', '.join(READERS)})."
+        )
+    return False
+
+
+def _run(path: Path, name: str | None) -> Diagnosis:
+    if path.is_dir() and (path / METRICS_FILE).exists():
+        return _own_run(path, name or path.resolve().name)
+    file = path / OBSERVATION_FILE if path.is_dir() else path
+    if path.is_dir() and not file.exists():
+        what = (
+            "has no readings yet: train for at least one epoch, or resume it"
+            if (path / CONFIG_FILE).exists()
+            else f"is not a run directory: it has neither {METRICS_FILE} nor {OBSERVATION_FILE}"
+        )
+        raise RunError(f"{path} {what}.")
+    record = MonitorRecord.load(file)
+    if not record.history:
+        raise RunError(f"{file} has no observation yet: let the run go on for some steps.")
+    return _of_history(name or record.name, record.history, record.noise, dict(record.about), {})
+
+
+def _own_run(directory: Path, name: str) -> Diagnosis:
+    described = read_config(directory)
+    rows = read_history(directory / METRICS_FILE)
+    if not rows:
+        raise RunError(
+            f"{directory} has no readings yet: train for at least one epoch, or resume it."
+        )
+    parts = {"features": "encoder", "projection": "projector"}
+    knn = {parts[part]: value for part, value in (rows[-1].knn or {}).items()}
+    history = [row.observation() for row in rows]
+    return _of_history(name, history, {}, described, knn)
+
+
+def _of_history(
+    name: str,
+    history: Sequence[Observation],
+    noise: Mapping[str, Readings],
+    about: dict[str, Any],
+    knn: Mapping[str, float],
+) -> Diagnosis:
+    last = history[-1]
+    known = {
+        part: noise_readings(readings.rows, readings.dim, views=_views(readings))
+        for part, readings in last.parts.items()
+        if part not in noise and readings.rows > 1
+    } | {part: readings for part, readings in noise.items() if part in last.parts}
+    # In the order of the parts, whoever knew them.
+    known = {part: known[part] for part in last.parts if part in known}
+    notes = tuple(note for part, read in last.parts.items() for note in _rank_bound(part, read))
+    first = history[0]
+    return Diagnosis(
+        name=name,
+        verdict=judge(history, noise=known or None),
+        readings=last.parts,
+        noise=known,
+        start=first.parts if first.step == 0 and len(history) > 1 else {},
+        head=last.head,
+        history=tuple(history),
+        knn=knn,
+        notes=notes,
+        about=about,
+    )
+
+
+def _views(readings: Readings) -> int:
+    return 2 if math.isfinite(readings.alignment) else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """One array's readings, and the rows that were kept of it with their places."""
+
+    readings: Readings
+    rows: Embeddings
+    places: Int[Tensor, " rows"]
+    notes: tuple[str, ...]
+
+
+def _embeddings(
+    source: Source,
+    views: Source | None,
+    labels: Source | None,
+    key: str | None,
+    tokens: str | None,
+    name: str | None,
+) -> Diagnosis:
+    arrays = _named(open_embeddings(source, key=key, tokens=tokens))
+    others: dict[str, EmbeddingArray] = {}
+    if views is not None:
+        # In memory there is nothing to choose from.
+        view_key = key if isinstance(views, str | Path) else None
+        opened = open_embeddings(views, key=view_key, tokens=tokens, name="the second view")
+        others = dict(zip(arrays, opened, strict=False))
+        _same_shapes(list(arrays.values()), opened)
+    classes, where = _labels(source, labels, next(iter(arrays.values())), tokens)
+    read = {part: _read(array, others.get(part)) for part, array in arrays.items()}
+    noise = {
+        part: noise_readings(array.rows, array.dim, views=2 if part in others else 1)
+        for part, array in arrays.items()
+    }
+    verdicts = {part: judge_embeddings(one.readings, noise[part]) for part, one in read.items()}
+    knn, chance = {}, math.nan
+    if classes is not None:
+        for part, one in read.items():
+            knn[part], chance = _knn(one.rows, classes[one.places])
+    about: dict[str, Any] = {
+        part: {"where": array.where, "shape": [array.rows, array.dim], "type": array.dtype}
+        for part, array in arrays.items()
+    }
+    about |= {f"{part}, second view": {"where": other.where} for part, other in others.items()}
+    if classes is not None:
+        about["labels"] = {
+            "where": where,
+            "classes": int(classes.max()) + 1,
+            "neighbours": NEIGHBOURS,
+            "similarity": "cosine",
+            "weight": f"exp(similarity / {TEMPERATURE})",
+            "rows": len(next(iter(read.values())).places),
+            "asked": f"{QUERY_SHARE:.0%} of them, drawn with a fixed seed; the rest is stored",
+            "largest class": chance,
+        }
+    return Diagnosis(
+        name=name or (Path(source).name if isinstance(source, str | Path) else "embeddings"),
+        verdict=_together(verdicts),
+        readings={part: one.readings for part, one in read.items()},
+        noise=noise,
+        knn=knn,
+        notes=tuple(note for one in read.values() for note in one.notes),
+        about=about | circumstances(),
+    )
+
+
+def _named(arrays: Sequence[EmbeddingArray]) -> dict[str, EmbeddingArray]:
+    """The arrays by the name under which they are spoken of: a single one needs none."""
+    return {array.name: array for array in arrays} if len(arrays) > 1 else {"embeddings": arrays[0]}
+
+
+def _same_shapes(arrays: Sequence[EmbeddingArray], others: Sequence[EmbeddingArray]) -> None:
+    if len(arrays) != len(others):
+        raise DataError(
+            f"the second view needs the same arrays as the first; it has {len(others)}, and the "
+            f"first has {len(arrays)}: choose one with --key."
+        )
+    for array, other in zip(arrays, others, strict=True):
+        if (array.rows, array.dim) != (other.rows, other.dim):
+            raise DataError(
+                "two views must have the same images in the same order, so the same shape; "
+                f"{array.where} has ({array.rows:,} x {array.dim:,}), {other.where} has "
+                f"({other.rows:,} x {other.dim:,})."
+            )
+
+
+def _labels(
+    source: Source, labels: Source | None, array: EmbeddingArray, tokens: str | None
+) -> tuple[Labels | None, str]:
+    """The classes of the rows and where they come from; those in a file of `offdiag embed` too."""
+    if labels is None and isinstance(source, str | Path) and array.name in OURS:
+        beside = [one for one in arrays_of(Path(source)) if one.name == LABEL_NAMES[0]]
+        if beside and beside[0].shape == (array.rows,) and "int" in beside[0].dtype:
+            labels = source
+    if labels is None:
+        return None, ""
+    if tokens == "flatten":
+        raise ConfigError(
+            "labels name images, and --tokens flatten gives every token a row: use --tokens mean."
+        )
+    where = str(labels) if isinstance(labels, str | Path) else "in memory"
+    return open_labels(labels, rows=array.rows), where
+
+
+def _read(array: EmbeddingArray, other: EmbeddingArray | None) -> _Read:
+    if array.rows <= array.dim:
+        return _read_few(array, other)
+    if array.dim > MOST_DIM:
+        raise DataError(
+            f"{array.where} is {array.dim:,} wide, and its covariance is kept up to {MOST_DIM:,}: "
+            "give a random choice of its columns, or pool it."
+        )
+    capacity = min(max(SAMPLE_BYTES // (4 * array.dim), LEAST_SAMPLE), SAMPLE_ROWS)
+    moments, sample = Moments(array.dim), RowSample(capacity)
+    places = RowSample(capacity)  # the same seed: the places of the rows that `sample` keeps
+    first, zeros = 0, 0
+    rows = rows_for(array.dim)
+    streams = [one.chunks(rows) for one in (array, other) if one is not None]
+    for pieces in zip(*streams, strict=True):
+        piece = pieces[0]
+        moments.update(piece)
+        sample.update(*pieces)
+        numbers = torch.arange(first, first + len(piece), dtype=torch.float64)
+        places.update(numbers[:, None])
+        zeros += int((piece == 0).all(1).sum())
+        first += len(piece)
+    variances = moments.covariance().diagonal()
+    return _Read(
+        readings=readings_of(moments, *sample.rows),
+        rows=sample.rows[0],
+        places=places.rows[0][:, 0].long(),
+        notes=_notes(array, variances, zeros),
+    )
+
+
+def _read_few(array: EmbeddingArray, other: EmbeddingArray | None) -> _Read:
+    """Fewer rows than dimensions: all of them at once, by the products of rows with rows."""
+    if array.rows * array.dim > MOST_VALUES or array.rows > MOST_DIM:
+        raise DataError(
+            f"{array.where} has {array.rows:,} rows of width {array.dim:,}, too much to read at "
+            "once, which fewer rows than columns need: give a random choice of its columns."
+        )
+    both = [
+        torch.cat(list(one.chunks(rows_for(array.dim))))
+        for one in (array, other)
+        if one is not None
+    ]
+    z = both[0]
+    readings = read_part(*both)
+    return _Read(
+        readings=readings,
+        rows=z,
+        places=torch.arange(len(z)),
+        notes=(
+            *_rank_bound(array.where, readings),
+            *_notes(
+                array, (z.double() - z[0].double()).square().sum(0), int((z == 0).all(1).sum())
+            ),
+        ),
+    )
+
+
+def _rank_bound(what: str, readings: Readings) -> tuple[str, ...]:
+    rows, dim = readings.rows, readings.dim
+    if not 0 < rows <= dim:
+        return ()
+    return (
+        f"{what}: {rows:,} rows of width {dim:,} span at most {rows - 1:,} directions, so no rank "
+        f"can exceed that, and every rank is too low: give at least {10 * dim:,} rows.",
+    )
+
+
+def _notes(array: EmbeddingArray, variances: Float[Tensor, " dim"], zeros: int) -> tuple[str, ...]:
+    constant = int((variances == 0).sum())
+    if constant == array.dim:
+        kind = "zero" if zeros == array.rows else "the same"
+        return (
+            f"{array.where}: all {array.rows:,} rows are {kind}. If the network is not to blame, "
+            "see whether the file was ever filled.",
+        )
+    notes = []
+    if constant:
+        notes.append(
+            f"{array.where}: {constant:,} of {array.dim:,} columns are constant and hold nothing."
+        )
+    if zeros:
+        notes.append(
+            f"{array.where}: {zeros:,} of {array.rows:,} rows are all zero: dead units, or rows "
+            "that were never filled."
+        )
+    return tuple(notes)
+
+
+def _knn(rows: Embeddings, classes: Labels) -> tuple[float, float]:
+    """Accuracy of the neighbours on a fifth of the rows, and the share of its largest class."""
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    asked = max(round(QUERY_SHARE * len(rows)), 1)
+    queries, stored = order[:asked], order[asked:]
+    accuracy = knn_accuracy(
+        rows[stored].float(),
+        classes[stored],
+        rows[queries].float(),
+        classes[queries],
+        neighbours=min(NEIGHBOURS, len(stored)),
+    )
+    largest = classes[queries].bincount().max().item() / asked
+    return accuracy, largest
+
+
+def _together(verdicts: Mapping[str, Verdict]) -> Verdict:
+    """One verdict on several arrays: that of the worst, collapse before doubt before health."""
+    if len(verdicts) == 1:
+        return next(iter(verdicts.values()))
+
+    def badness(part: str) -> tuple[int, float]:
+        kind, score = verdicts[part].kind, verdicts[part].score
+        order = {Kind.HEALTHY: 0, Kind.UNKNOWN: 1}.get(kind, 2)
+        return order, score if math.isfinite(score) else 0.0
+
+    worst = max(verdicts, key=badness)
+    others = tuple(
+        f"{part}: {verdict.kind.value}. {verdict.sentence}"
+        for part, verdict in verdicts.items()
+        if part != worst
+    )
+    chosen = verdicts[worst]
+    where = None if chosen.kind == Kind.HEALTHY else worst
+    return replace(
+        chosen,
+        part=where,
+        sentence=f"{worst}: {chosen.sentence}",
+        evidence=chosen.evidence + others,
+    )
