@@ -72,7 +72,7 @@ def small_conv(*, channels: int = 3, width: int = 32, stem_stride: int = 1) -> E
 
 ENCODERS: Mapping[str, Callable[[int], Encoder]] = {
     "small": lambda channels: small_conv(channels=channels),
-    "small-stride2": lambda channels: small_conv(channels=channels, width=48, stem_stride=2),
+    "small-stride2": lambda channels: small_conv(channels=channels, stem_stride=2),
     "resnet18": lambda channels: resnet(torchvision.models.resnet18, channels=channels),
     "resnet50": lambda channels: resnet(torchvision.models.resnet50, channels=channels),
     "resnet18-imagenet": lambda channels: resnet(

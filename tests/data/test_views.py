@@ -244,6 +244,7 @@ def test_views_on_a_gpu_are_those_on_a_cpu_for_the_same_draws(name):
     for recipe in VIEWS[name]:
         drawn = draw(64, 64, 64, generator, recipe=recipe)
         here = Draws(**{field.name: getattr(drawn, field.name).cpu() for field in fields(drawn)})
-        there = apply(images.cuda(), drawn, recipe=recipe, size=(64, 64)).cpu()
-        expected = apply(images, here, recipe=recipe, size=(64, 64))
-        torch.testing.assert_close(there, expected, atol=1e-4, rtol=0)
+        there, expected = torch.empty(64, 3, 64, 64, device="cuda"), torch.empty(64, 3, 64, 64)
+        apply(images.cuda(), drawn, recipe, out=there)
+        apply(images, here, recipe, out=expected)
+        torch.testing.assert_close(there.cpu(), expected, atol=1e-4, rtol=0)

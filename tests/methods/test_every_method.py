@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from offdiag.encoders import projector, small_conv
+from offdiag.encoders import Encoder, projector, small_conv
 from offdiag.heads import HEADS
 from offdiag.losses import NORMALISERS
 from offdiag.methods.byol import BYOL
@@ -139,3 +139,33 @@ def test_byol_with_no_momentum_has_the_online_network_as_target(views):
         method.target_encoder.parameters(), method.encoder.parameters(), strict=True
     ):
         torch.testing.assert_close(target, online)
+
+
+def counting_method(name, norm):
+    """A method whose encoder tells how often it was called."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), norm, torch.nn.Flatten())
+    encoder = Encoder(net, dim=4 * 36)
+    method = METHODS[name](
+        encoder, projector((144, 8)), head=HEADS["off-diagonal"](8), normalise=NORMALISERS["l2"]
+    )
+    calls = []
+    method.encoder.register_forward_hook(lambda *_: calls.append(1))
+    return method, calls
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_an_encoder_that_mixes_no_images_takes_both_views_at_once(name, views):
+    method, calls = counting_method(name, torch.nn.GroupNorm(2, 4))
+    both = method(*views)
+    assert len(calls) == 1
+    one_by_one = [method.embed(view) for view in views]
+    for part, pair in enumerate((both.features, both.projection, both.prediction)):
+        for view, embedded in enumerate(pair):
+            torch.testing.assert_close(embedded, one_by_one[view][part])
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_batchnorm_sees_one_view_at_a_time(name, views):
+    method, calls = counting_method(name, torch.nn.BatchNorm2d(4))
+    method(*views)
+    assert len(calls) == 2

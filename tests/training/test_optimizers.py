@@ -67,3 +67,27 @@ def test_nonsense_is_refused():
         make_optimizer("adm", small(), lr=0.1)
     with pytest.raises(ConfigError, match="learning rate must be at least 0; got -1"):
         make_optimizer("adam", small(), lr=-1)
+
+
+def slow_lars(weight, slopes, *, lr, decay, trust=1e-3, momentum=0.9):
+    """You et al. 2017, one tensor at a time."""
+    velocity = torch.zeros_like(weight)
+    for slope in slopes:
+        update = slope + decay * weight
+        velocity = momentum * velocity + update * trust * weight.norm() / update.norm()
+        weight = weight - lr * velocity
+    return weight
+
+
+def test_lars_on_many_tensors_is_lars_on_each(generator):
+    start = [torch.randn(shape, generator=generator) for shape in ((4, 3), (5,), (2, 3, 2))]
+    slopes = [[torch.randn(w.shape, generator=generator) for w in start] for _ in range(4)]
+    weights = [torch.nn.Parameter(w.clone()) for w in start]
+    optimizer = LARS(weights, lr=0.5, weight_decay=0.1)
+    for step in slopes:
+        for weight, slope in zip(weights, step, strict=True):
+            weight.grad = slope.clone()
+        optimizer.step()
+    for i, weight in enumerate(weights):
+        expected = slow_lars(start[i], [step[i] for step in slopes], lr=0.5, decay=0.1)
+        torch.testing.assert_close(weight.detach(), expected)

@@ -147,15 +147,19 @@ class Normalisation:
 
     def apply(self, view: View) -> View:
         """Normalise values in [0, 1]."""
+        scale, shift = self.affine(view)
+        return torch.addcmul(shift[:, None, None], view, scale[:, None, None])
+
+    def affine(self, view: View) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
+        """The same as a factor and an offset per channel; DataError for other channels."""
         if len(self.mean) != view.shape[1]:
             channels = "rgb" if len(self.mean) == 3 else "gray"
             raise DataError(
                 f"the normalisation is for images of {len(self.mean)} channel(s), these have "
                 f"{view.shape[1]}: read them with channels {channels!r}."
             )
-        scale = 1 / view.new_tensor(self.std)[:, None, None]
-        shift = view.new_tensor(self.mean)[:, None, None].mul(-scale)
-        return torch.addcmul(shift, view, scale)
+        scale = 1 / view.new_tensor(self.std)
+        return scale, view.new_tensor(self.mean).mul(-scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,8 +217,7 @@ def make_view(
     with torch.autocast(images.device.type, enabled=False):
         for start in range(0, batch, most):
             rows = slice(start, start + most)
-            piece = apply(images[rows], draws.part(rows), recipe=recipe, size=size)
-            view[rows] = piece if normalisation is None else normalisation.apply(piece)
+            apply(images[rows], draws.part(rows), recipe, normalisation, out=view[rows])
     return view
 
 
@@ -249,23 +252,38 @@ def draw(
 
 
 def apply(
-    images: Images, draws: Draws, *, recipe: ViewRecipe, size: tuple[int, int]
-) -> Float[Tensor, "batch channels rows columns"]:
-    """The views that were drawn, in [0, 1]."""
+    images: Images,
+    draws: Draws,
+    recipe: ViewRecipe,
+    normalisation: Normalisation | None = None,
+    *,
+    out: Float[Tensor, "batch channels rows columns"],
+) -> None:
+    """Write the views that were drawn into `out`, which must be contiguous."""
     rgb = images.shape[1] == 3
+    size = (out.shape[2], out.shape[3])
     view = operations.crop_resize_flip(images, draws.boxes, draws.mirrored, size=size).div_(255)
     if recipe.jitter > 0:
         saturation = draws.saturation if rgb else None
         view = operations.adjust_colour(view, draws.brightness, draws.contrast, saturation)
         if rgb and recipe.hue > 0:
             view = operations.adjust_hue(view, draws.turns)
-    if rgb and recipe.grayscale > 0:
-        view = operations.to_gray(view, draws.grayed)
-    if recipe.blur > 0:
-        view = operations.blur(view, draws.sigma, draws.blurred, kernel=recipe.blur_kernel)
-    if recipe.solarise > 0:
-        view = operations.solarise(view, draws.solarised, threshold=recipe.solarise_threshold)
-    return view
+    grayed = draws.grayed if rgb and recipe.grayscale > 0 else torch.zeros_like(draws.grayed)
+    mixing = operations.graying(view, grayed)
+    if recipe.blur > 0 or recipe.solarise > 0:
+        view = operations.mix_channels(view, mixing, None)
+        if recipe.blur > 0:
+            view = operations.blur(view, draws.sigma, draws.blurred, kernel=recipe.blur_kernel)
+        if recipe.solarise > 0:
+            threshold = recipe.solarise_threshold
+            view = operations.solarise(view, draws.solarised, threshold=threshold)
+        mixing = torch.eye(len(mixing[0]), device=view.device)[None]
+    # Graying and normalising are linear in a pixel's channels: one product, straight into place.
+    offset = None
+    if normalisation is not None:
+        scale, offset = normalisation.affine(view)
+        mixing = scale[:, None] * mixing
+    operations.mix_channels(view, mixing, offset, out=out)
 
 
 def draw_crops(
@@ -292,7 +310,7 @@ def draw_crops(
     top, left = torch.minimum(top, height - tall), torch.minimum(left, width - wide)
     boxes = torch.stack((top, left, tall, wide), dim=1)
     fallback = boxes.new_tensor(_central_box(height, width, recipe.crop_ratio))
-    return torch.where(fits.any(1, keepdim=True), boxes, fallback)
+    return torch.where(fits.gather(1, first), boxes, fallback)
 
 
 def _central_box(

@@ -42,8 +42,7 @@ class BYOL(AbstractMethod):
         self.momentum = momentum
 
     def forward(self, view_a: View, view_b: View) -> Output:
-        h_a, z_a, p_a = self.embed(view_a)
-        h_b, z_b, p_b = self.embed(view_b)
+        (h_a, z_a, p_a), (h_b, z_b, p_b) = self.embed_views(view_a, view_b)
         with torch.no_grad():
             t_a = self.target_projector(self.target_encoder(view_a))
             t_b = self.target_projector(self.target_encoder(view_b))

@@ -17,8 +17,7 @@ from offdiag.methods.method import AbstractMethod, Output
 class SimSiam(AbstractMethod):
     """Predict each view's projection from the other's: L = (D(p_a, z_b) + D(p_b, z_a)) / 2.
 
-    D is `alignment_loss`. Each view goes through the network by itself, so that
-    all BatchNorm statistics are per view.
+    D is `alignment_loss`. All BatchNorm statistics are per view (see `embed_views`).
     """
 
     def __init__(
@@ -38,8 +37,7 @@ class SimSiam(AbstractMethod):
         self.stop_gradient = choice("side for the stop-gradient", stop_gradient, STOP_GRADIENTS)
 
     def forward(self, view_a: View, view_b: View) -> Output:
-        h_a, z_a, p_a = self.embed(view_a)
-        h_b, z_b, p_b = self.embed(view_b)
+        (h_a, z_a, p_a), (h_b, z_b, p_b) = self.embed_views(view_a, view_b)
         distance = partial(
             alignment_loss, normalise=self.normalise, stop_gradient=self.stop_gradient
         )
