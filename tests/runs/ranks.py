@@ -8,7 +8,7 @@ import socket
 import traceback
 
 
-def in_ranks(work, *arguments, processes=2, seconds=60):
+def in_ranks(work, *arguments, processes=2, seconds=240):
     """What `work(*arguments)` returns on each rank; a failure on one is an AssertionError here."""
     context = multiprocessing.get_context("fork")
     results = context.Queue()

@@ -345,7 +345,7 @@ def test_the_end_of_one_process_ends_all_and_is_told_as_it_was(fate, kind, sente
     handler, before = signal.getsignal(signal.SIGINT), time.monotonic()
     with pytest.raises(kind, match=sentence):
         launch(meeting, fate, processes=2, start_method="fork")
-    assert time.monotonic() - before < 30
+    assert time.monotonic() - before < 100  # a bound, on a machine however busy
     assert signal.getsignal(signal.SIGINT) is handler
     assert capfd.readouterr() == ("", "")
 
@@ -353,7 +353,7 @@ def test_the_end_of_one_process_ends_all_and_is_told_as_it_was(fate, kind, sente
 def test_a_process_that_others_leave_says_so_by_itself(monkeypatch):
     monkeypatch.setattr("offdiag.runs.processes.GRACE_SECONDS", 0)
 
-    assert "another process of this run ended" in in_ranks(left, seconds=30)[0]
+    assert "another process of this run ended" in in_ranks(left)[0]
 
 
 class Stop(Exception):

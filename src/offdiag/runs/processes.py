@@ -92,7 +92,8 @@ def open_fabric(
         )
     except ValueError as error:  # an option of `fabric run` at odds with ours
         raise ConfigError(f"Fabric refuses the processes it was given: {error}") from error
-    fabric.launch()
+    if "LT_CLI_USED" not in os.environ:  # under `fabric run` the line above has done it
+        fabric.launch()
     return fabric
 
 
