@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offdiag.diagnostics.readings import read_embeddings
+from offdiag.diagnostics.readings import read_part
 from offdiag.diagnostics.spectrum import (
     covariance,
     effective_rank,
@@ -104,9 +104,9 @@ def test_std_is_blind_to_dimensional_collapse_where_the_rank_sees_it():
     assert effective_rank(covariance(line)).item() == pytest.approx(1, abs=1e-2)
 
 
-def test_read_embeddings_agrees_with_each_formula_by_itself():
+def test_read_part_agrees_with_each_formula_by_itself():
     z = gaussian(100, 300, 0)
-    readings, cov = read_embeddings(z), covariance(z)
+    readings, cov = read_part(z), covariance(z)
     assert readings.effective_rank == pytest.approx(effective_rank(cov).item())
     assert readings.rankme == pytest.approx(rankme(z).item())
     assert readings.std == pytest.approx(normalised_std(z).item())

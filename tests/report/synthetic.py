@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from offdiag.results.comparison import Cell, Combination, Comparison, Ending, Status
 from offdiag.results.history import HeadMatrices, Row, RunRecord
 from offdiag.results.readings import HeadReadings, Readings
 from offdiag.runs.config import RunConfig
@@ -193,3 +194,34 @@ def hostile() -> list[RunRecord]:
         )
         for number, name in enumerate(HOSTILE)
     ]
+
+
+def comparison() -> Comparison:
+    """Two heads and two normalisers over three seeds, all finished."""
+    cells = []
+    for seed in range(3):
+        for normaliser in ("bn", "l2"):
+            for head, rank, knn in (("off-diagonal", 14.6, 0.95), ("none", 3.0, 0.89)):
+                name = f"simsiam_{head}_{normaliser}_seed{seed}"
+                record = run(
+                    name,
+                    head=head,
+                    ranks=(9, rank + 0.1 * seed),
+                    knn=knn + 0.002 * seed,
+                    epochs=24,
+                    seed=seed,
+                    normaliser=normaliser,
+                )
+                cells.append(
+                    Cell(
+                        name=name,
+                        combination=Combination(method="simsiam", normaliser=normaliser, head=head),
+                        seed=seed,
+                        status=Status.FINISHED,
+                        ending=Ending.of(record),
+                        history=record.history,
+                        settings=record.config,
+                        circumstances=record.circumstances,
+                    )
+                )
+    return Comparison(name="grid", cells=tuple(cells))

@@ -10,6 +10,7 @@ from pathlib import Path
 import altair as alt
 import pytest
 
+from offdiag.report.comparison import write_comparison
 from offdiag.report.page import Section, write_report
 
 from . import synthetic
@@ -54,6 +55,7 @@ def pages(tmp_path_factory) -> Path:
     write_report([synthetic.run("only", rows=[1], knn=None)], folder / "one.html")
     many = [synthetic.run(f"a run with a long name, seed {i}", epochs=4, seed=i) for i in range(9)]
     write_report(many, folder / "many.html")
+    write_comparison(synthetic.comparison(), folder / "comparison.html")
     return folder
 
 
@@ -113,8 +115,15 @@ CONTRASTS = """() => {
 
 @pytest.mark.parametrize(
     ("name", "viewport"),
-    [("demo", DESKTOP), ("demo", PHONE), ("hostile", DESKTOP), ("one", PHONE), ("many", PHONE)],
-    ids=["demo, desktop", "demo, phone", "hostile", "one reading, phone", "many runs, phone"],
+    [
+        ("demo", DESKTOP),
+        ("demo", PHONE),
+        ("hostile", DESKTOP),
+        ("one", PHONE),
+        ("many", PHONE),
+        ("comparison", PHONE),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(value["width"]),
 )
 def test_every_chart_draws_quietly_and_the_page_does_not_overflow(browser, pages, name, viewport):
     with opened(browser, pages / f"{name}.html", viewport=viewport) as page:
@@ -139,10 +148,13 @@ def test_the_verdict_is_what_a_reader_sees_first(browser, pages):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_its_ground(browser, pages, scheme):
-    with opened(browser, pages / "demo.html", scheme=scheme) as page:
+@pytest.mark.parametrize(
+    ("name", "named"), [("demo", "P.evidence"), ("comparison", "SPAN.interval")]
+)
+def test_every_text_stands_out_from_its_ground(browser, pages, name, named, scheme):
+    with opened(browser, pages / f"{name}.html", scheme=scheme) as page:
         ratios = page.evaluate(CONTRASTS)
-        assert {"P.evidence", "text.", "H1.", "TD."} <= set(ratios)
+        assert {named, "text.", "H1.", "TD."} <= set(ratios)
         assert {name: ratio for name, ratio in ratios.items() if ratio < 4.5} == {}
 
 

@@ -16,12 +16,17 @@ from offdiag._checks import OffdiagError
 COMMANDS = {
     "demo": "offdiag.cli.demo:Demo",
     "train": "offdiag.cli.train:Train",
+    "compare": "offdiag.cli.compare:Compare",
     "evaluate": "offdiag.cli.frozen:Evaluate",
     "embed": "offdiag.cli.frozen:Embed",
     "report": "offdiag.cli.report:Report",
+    "figure": "offdiag.cli.figure:Figure",
     "theory": "offdiag.cli.theory:Theory",
 }
 """Where each command lives; only the one that is asked for is loaded."""
+RECIPES = ("train", "compare")
+"""The commands that take --recipe."""
+RECIPE_DEFAULTS = "offdiag.cli.recipe"
 
 FAILED = 2
 INTERRUPTED = 130
@@ -52,7 +57,10 @@ def parse(words: Sequence[str]) -> Command:
     """The command that the words spell; help and misspellings end here, as the parser does it."""
     named = words[0] if words else ""
     if named in COMMANDS:
-        command: Command = tyro.cli(_load(named), prog=f"offdiag {named}", args=words[1:])
+        kind = _load(named)
+        # Only the commands that train know recipes; the others start without them.
+        default = import_module(RECIPE_DEFAULTS).defaults(kind, words) if named in RECIPES else None
+        command: Command = tyro.cli(kind, prog=f"offdiag {named}", args=words[1:], default=default)
         return command
     every: Any = reduce(or_, (Annotated[_load(name), subcommand(name)] for name in COMMANDS))
     command = tyro.cli(

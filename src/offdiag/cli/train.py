@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, arg
 
 from offdiag._checks import ConfigError, RunError, at_least
 from offdiag.cli.progress import console, training_bar
@@ -13,6 +13,7 @@ from offdiag.report.page import write_report
 from offdiag.results.history import CONFIG_FILE
 from offdiag.runs.config import RunConfig
 from offdiag.runs.processes import Place, ProcessEnded, launch
+from offdiag.runs.recipes import RECIPES, SIZES
 from offdiag.runs.train import SILENT, resume, train
 
 
@@ -28,6 +29,10 @@ class Train:
     """Processes that share the run on this machine, each with a GPU, or part of the cores, of
     its own; no property of the run, which may be resumed with another number. For several
     machines see docs/scaling.md."""
+    recipe: Annotated[str | None, arg(metavar="{" + ",".join(RECIPES) + "}")] = None
+    """Start from a named complete run; every other option changes one thing of it."""
+    size: Annotated[str | None, arg(metavar="{" + ",".join(SIZES) + "}")] = None
+    """The recipe's size: full, or small, which ends within 15 minutes on two cores."""
     config: Annotated[RunConfig, OmitArgPrefixes] = field(default_factory=RunConfig)
 
     def run(self) -> None:

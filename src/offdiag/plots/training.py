@@ -5,7 +5,6 @@ be distinct. A parameter `focus`, a list of run names or null, fades the others:
 the page sets it from its legend.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import altair as alt
 import numpy as np
 from jaxtyping import Float
 
-from offdiag.plots.theme import PALETTE
+from offdiag.plots.lines import Line, digits, draw_lines, finite
 from offdiag.plots.thinning import evenly, kept_points
 from offdiag.results.history import Row, RunRecord
 from offdiag.results.readings import HeadReadings, Readings
@@ -47,15 +46,11 @@ class Curve:
 
     def values(self, record: RunRecord) -> list[float | None]:
         """The reading at each row of a record; None where it is missing or not finite."""
-        return [_finite(self.of(row)) for row in record.history]
+        return [finite(self.of(row)) for row in record.history]
 
     def drawn(self, records: Sequence[RunRecord]) -> list[RunRecord]:
         """The records that have this reading at all."""
         return [r for r in records if any(value is not None for value in self.values(r))]
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def _part(part: str, reading: str) -> Callable[[Row], float | None]:
@@ -207,24 +202,24 @@ def curve(
     kept = _kept_epochs(records, reading)
     values = [v for r in records for v in reading.values(r) if v is not None]
     log = reading.log and min(values, default=0) > 0
-    lines: list[_Line] = []
+    lines: list[Line] = []
     healthy: dict[float, None] = {}
     for record in records:
         rows = [row for row in record.history if row.epoch in kept]
         lines.append(
-            _Line(
+            Line(
                 name=record.name,
                 x=[round(row.epoch, 6) for row in rows],
-                y=[_digits(reading.of(row)) for row in rows],
+                y=[digits(reading.of(row)) for row in rows],
             )
         )
-        level = _finite(reading.healthy(record.history[-1]))
+        level = finite(reading.healthy(record.history[-1]))
         if level is not None:
-            healthy[_digits(level) or level] = None
-    return _lines(
+            healthy[digits(level) or level] = None
+    return draw_lines(
         lines,
         x=alt.X("x:Q", title="epoch", scale=alt.Scale(nice=False)),
-        y=_log_axis(values, reading) if log else _plain_axis(reading),
+        y=log_axis(values, reading) if log else plain_axis(reading),
         x_name="epoch",
         format=reading.format,
         levels=[(level, reading.healthy_word) for level in healthy],
@@ -242,20 +237,20 @@ def final_spectra(
     legend: bool = True,
 ) -> alt.LayerChart:
     """The last spectrum of each run on one log axis, with the flat spectrum dashed."""
-    lines: list[_Line] = []
+    lines: list[Line] = []
     levels: dict[float, None] = {}
     for record in records:
         readings: Readings = getattr(record.history[-1], part)
-        shares = [_finite(share) for share in readings.spectrum]
+        shares = [finite(share) for share in readings.spectrum]
         lines.append(
-            _Line(
+            Line(
                 name=record.name,
                 x=[float(index + 1) for index in range(len(shares))],
-                y=[None if s is None else _digits(max(s, SHARE_FLOOR)) for s in shares],
+                y=[None if s is None else digits(max(s, SHARE_FLOOR)) for s in shares],
             )
         )
-        levels[_digits(1 / readings.dim) or 1 / readings.dim] = None
-    return _lines(
+        levels[digits(1 / readings.dim) or 1 / readings.dim] = None
+    return draw_lines(
         lines,
         x=alt.X("x:Q", title="eigenvalue, from largest to smallest", scale=alt.Scale(nice=False)),
         y=alt.Y(
@@ -353,7 +348,7 @@ def head_matrix(
     cells = strongest_of_blocks(matrix - np.eye(size), block)
     firsts = [index * block + 1 for index in range(len(cells))]
     rows = [
-        {"i": i, "j": firsts, "E − I": [_digits(value, 3) for value in row]}
+        {"i": i, "j": firsts, "E − I": [digits(value, 3) for value in row]}
         for i, row in zip(firsts, cells.tolist(), strict=True)
     ]
     axis = alt.Axis(values=_ticks(firsts), labelAngle=0)
@@ -400,12 +395,13 @@ def strongest_of_blocks(
     return np.take_along_axis(blocks, strongest[..., None], -1)[..., 0]
 
 
-def _plain_axis(reading: Curve) -> alt.Y:
+def plain_axis(reading: Curve) -> alt.Y:
+    """The axis of a reading, in per cent where it is a share."""
     axis = alt.Axis(format=".0%", tickCount=5) if "%" in reading.format else alt.Axis(tickCount=5)
     return alt.Y("y:Q", title=reading.axis, scale=alt.Scale(zero=reading.zero), axis=axis)
 
 
-def _log_axis(values: Sequence[float], reading: Curve) -> alt.Y:
+def log_axis(values: Sequence[float], reading: Curve) -> alt.Y:
     """A logarithmic axis that ends where the values do, marked at 1, 2 and 5 of each decade."""
     low, high = min(values), max(values)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -416,120 +412,6 @@ def _log_axis(values: Sequence[float], reading: Curve) -> alt.Y:
         scale=alt.Scale(type="log", domain=[low / 1.05, high * 1.05], nice=False),
         axis=alt.Axis(values=[mark for mark in marks if low <= mark <= high], format="~g"),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Line:
-    name: str
-    x: list[float]
-    y: list[float | None]
-
-
-def _lines(
-    lines: Sequence[_Line],
-    *,
-    x: alt.X,
-    y: alt.Y,
-    x_name: str,
-    format: str,
-    levels: Sequence[tuple[float, str]],
-    height: int,
-    legend: bool,
-    description: str,
-) -> alt.LayerChart:
-    names = [line.name for line in lines]
-    focus = alt.param(name="focus", value=None)
-    in_focus = "focus == null || indexof(focus, datum.run) >= 0"
-    hover = alt.selection_point(
-        name="hover",
-        fields=["x"],
-        nearest=True,
-        on="pointermove, pointerdown",
-        clear="pointerout",
-        empty=False,
-    )
-    colour = alt.Color(
-        "run:N", scale=alt.Scale(domain=names), legend=alt.Legend() if legend else None
-    )
-    # Past one round of the palette the dashes tell two runs of one colour apart.
-    dash = alt.StrokeDash(
-        "run:N",
-        scale=alt.Scale(domain=names, range=[_DASHES[_round(i)] for i in range(len(names))]),
-        legend=None,
-    )
-    base = alt.Chart(
-        alt.InlineData(values=[{"run": n.name, "x": n.x, "y": n.y} for n in lines])
-    ).transform_flatten(["x", "y"])
-    strokes = (
-        base.mark_line(point=any(len(line.x) < 3 for line in lines))
-        .encode(
-            x=x,
-            y=y,
-            color=colour,
-            strokeDash=dash,
-            opacity=alt.condition(in_focus, alt.value(1), alt.value(0.25)),
-        )
-        .add_params(focus)
-    )
-    points = base.transform_filter(hover).transform_filter("isValid(datum.y)")
-    dots = points.mark_point(filled=True, size=42, opacity=1).encode(x=x, y=y, color=colour)
-    rule = (
-        alt.Chart(alt.InlineData(values=[_under_pointer(lines, format)]))
-        .transform_flatten(["x", *(f"r{i}" for i in range(len(lines)))])
-        .mark_rule(strokeWidth=1, aria=False, tooltip=alt.ExprRef(expr=_tooltip(names, x_name)))
-        .encode(x=x, opacity=alt.condition(hover, alt.value(0.55), alt.value(0)))
-        .add_params(hover)
-    )
-    layers: list[Any] = [strokes]
-    if levels:
-        reference = alt.Chart(
-            alt.InlineData(values=[{"level": level, "word": word} for level, word in levels])
-        )
-        layers.append(
-            reference.mark_rule(strokeDash=[5, 4], opacity=0.8).encode(y=alt.Y("level:Q"))
-        )
-        layers.append(
-            reference.mark_text(align="right", baseline="bottom", dy=-3, fontSize=11).encode(
-                x=alt.value("width"), y=alt.Y("level:Q"), text="word:N"
-            )
-        )
-    return alt.LayerChart(
-        layer=[*layers, rule, dots], width="container", height=height, description=description
-    )
-
-
-_DASHES = ([1, 0], [6, 3], [2, 2])
-
-
-def _round(index: int) -> int:
-    return index // len(PALETTE) % len(_DASHES)
-
-
-def _under_pointer(lines: Sequence[_Line], format: str) -> dict[str, list[Any]]:
-    """What the tooltip says at each x, already in words: runs need not share their readings."""
-    at = [dict(zip(line.x, line.y, strict=True)) for line in lines]
-    xs = sorted({x for line in lines for x in line.x})
-    said = {f"r{i}": [_said(values.get(x), format) for x in xs] for i, values in enumerate(at)}
-    return {"x": xs, **said}
-
-
-def _tooltip(names: Sequence[str], x_name: str) -> str:
-    """The tooltip of a rule as an expression.
-
-    Not by encoding: Vega-Lite forgets that what the pointer is nearest to wraps its
-    datum when a field is text, and leaves backslashes in titles unescaped.
-    """
-    fields = {x_name: "x"} | {name: f"r{i}" for i, name in enumerate(names)}
-    said = (f"{json.dumps(title)}: (datum.datum || datum).{f}" for title, f in fields.items())
-    return f"{{{', '.join(said)}}}"
-
-
-def _said(value: float | None, format: str) -> str:
-    if value is None:
-        return "–"
-    if "%" in format:
-        return f"{100 * value:.1f}\u00a0%"
-    return f"{value:.2e}" if "e" in format else f"{value:.3g}"
 
 
 def _kept_epochs(records: Sequence[RunRecord], reading: Curve) -> set[float]:
@@ -546,11 +428,6 @@ def _kept_epochs(records: Sequence[RunRecord], reading: Curve) -> set[float]:
     return kept | {record.history[i].epoch for record in records for i in (0, -1)}
 
 
-def _digits(value: float | None, digits: int = 4) -> float | None:
-    value = _finite(value)
-    return None if value is None else float(f"{value:.{digits}g}")
-
-
 def _last_step(rows: Sequence[Row]) -> float:
     return rows[-1].epoch - rows[-2].epoch if len(rows) > 1 else 1.0
 
@@ -558,7 +435,7 @@ def _last_step(rows: Sequence[Row]) -> float:
 def _drawn_share(spectrum: Sequence[float], index: int) -> float | None:
     if index >= len(spectrum) or not math.isfinite(spectrum[index]):
         return None
-    return _digits(max(spectrum[index], SHARE_FLOOR), 2)
+    return digits(max(spectrum[index], SHARE_FLOOR), 2)
 
 
 def _band(cells: int) -> alt.RelativeBandSize:

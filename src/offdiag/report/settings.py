@@ -33,8 +33,15 @@ def settings(descriptions: Sequence[Mapping[str, Any]]) -> list[Setting]:
 
 def command(record: RunRecord) -> str:
     """The command that trains this run again, into a new directory."""
-    words = ["offdiag", "train"]
-    for key, value in record.config.items():
+    # The shell must not take a run's name for an option.
+    out = ["--out", f"./{record.name}-again"]
+    return shlex.join(["offdiag", "train", *flags(record.config), *out])
+
+
+def flags(config: Mapping[str, Any]) -> list[str]:
+    """The words that give these settings on the command line."""
+    words: list[str] = []
+    for key, value in config.items():
         flag = "--" + key.replace("_", "-")
         if key == "stream":  # True, False or None, so the parser wants the word
             words += [] if value is None else [flag, str(value)]
@@ -44,9 +51,7 @@ def command(record: RunRecord) -> str:
             words += [flag, *(str(item) for item in value)] if value else []
         elif value is not None:
             words += [flag, str(value)]
-    # The shell must not take a run's name for an option.
-    words += ["--out", f"./{record.name}-again"]
-    return shlex.join(words)
+    return words
 
 
 def _flat(description: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

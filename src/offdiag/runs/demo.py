@@ -9,7 +9,8 @@ from joblib import Parallel, delayed
 
 from offdiag._checks import RunError
 from offdiag._files import write_json
-from offdiag.results.history import Row, RunRecord
+from offdiag.results.comparison import Ending
+from offdiag.results.history import RunRecord
 from offdiag.runs.config import RunConfig
 from offdiag.runs.train import train
 
@@ -62,29 +63,21 @@ def _train_alone(config: RunConfig, out: Path) -> RunRecord:
 
 
 def _summary(record: RunRecord) -> dict[str, Any]:
-    last = record.history[-1]
-    evaluation = record.evaluation or {"knn": None, "linear": None}
-    rows = [row for row in record.history if row.head is not None]
-    peak = max(rows, key=_off_diagonal_norm, default=None)
+    end = Ending.of(record)
     return {
         "head": record.config["head"],
         "seed": record.config["seed"],
-        "loss": last.loss,
+        "loss": end.loss,
         "effective_rank": {
-            "features": last.features.effective_rank,
-            "projection": last.projection.effective_rank,
+            "features": end.effective_rank_features,
+            "projection": end.effective_rank_projection,
         },
-        "knn": evaluation["knn"],
-        "linear": evaluation["linear"],
+        "knn": {"features": end.knn_features, "projection": end.knn_projection},
+        "linear": {"features": end.linear_features, "projection": end.linear_projection},
         "head_off_diagonal_norm": {  # null throughout where the head is not one matrix
-            "peak": None if peak is None else _off_diagonal_norm(peak),
-            "peak_epoch": None if peak is None else peak.epoch,
-            "final": None if peak is None else _off_diagonal_norm(rows[-1]),
+            "peak": end.head_norm_peak,
+            "peak_epoch": end.head_norm_peak_epoch,
+            "final": end.head_norm_final,
         },
-        "seconds": last.seconds,
+        "seconds": end.seconds,
     }
-
-
-def _off_diagonal_norm(row: Row) -> float:
-    assert row.head is not None
-    return row.head.off_diagonal_norm

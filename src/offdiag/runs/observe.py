@@ -8,7 +8,8 @@ from offdiag._checks import TrainingError
 from offdiag._types import Covariance
 from offdiag.data.dataset import Dataset, Source, Splits, in_order
 from offdiag.data.views import Normalisation
-from offdiag.diagnostics.readings import read_embeddings, read_head
+from offdiag.diagnostics.readings import read_head, read_part
+from offdiag.diagnostics.spectrum import second_moment
 from offdiag.diagnostics.weights import off_diagonal_norm
 from offdiag.evaluation.features import extract
 from offdiag.evaluation.protocol import knn_accuracies
@@ -59,10 +60,12 @@ class Observer:
             learning_rate=pulse.learning_rate,
             head_learning_rate=pulse.head_learning_rate,
             images_per_second=pulse.steps_per_second * images_per_step,
-            features=read_embeddings(probe.features),
-            projection=read_embeddings(probe.projection),
-            prediction=read_embeddings(probe.prediction),
-            head=None if matrix is None else read_head(matrix),
+            features=read_part(probe.features),
+            projection=read_part(probe.projection),
+            prediction=read_part(probe.prediction),
+            head=None
+            if matrix is None
+            else read_head(matrix, second_moment(probe.projection.to(matrix.device))),
             knn=knn,
         )
 

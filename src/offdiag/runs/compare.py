@@ -1,0 +1,372 @@
+"""A grid of runs in one directory: many processes, resumable, and one table of how all ended."""
+
+import json
+import os
+import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from offdiag._checks import ConfigError, OffdiagError, RunError, at_least
+from offdiag._files import make_folder, write_json, write_whole
+from offdiag.results.comparison import AXES, READINGS, Cell, Combination, Comparison, Ending, Status
+from offdiag.results.history import CONFIG_FILE, RunRecord, read_config
+from offdiag.runs.build import pick_device
+from offdiag.runs.config import RunConfig
+from offdiag.runs.train import Watcher, resume, train
+from offdiag.training.checkpoint import load_checkpoint
+
+TABLE_FILE = "table.parquet"
+GRID_FILE = "grid.json"
+FAILURES_FILE = "failures.json"
+CELLS = "cells"
+LOCK_FILE = ".lock"
+
+VARIED = (*AXES, "seed")
+INDIFFERENT = ("download", "workers", "checkpoint_seconds")
+"""Settings that change no number of a run, so that they may differ when a grid goes on."""
+
+Ended = tuple[str, dict[str, str] | None]
+"""The name of a cell, and the sentence (and traceback) of its failure if it failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Every combination of the axes, for every seed, around one run's settings.
+
+    An axis that is left empty has the base's own value.
+    """
+
+    base: RunConfig = field(default_factory=RunConfig)
+    heads: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    normalisers: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, values in (
+            ("heads", self.heads),
+            ("methods", self.methods),
+            ("normalisers", self.normalisers),
+            ("seeds", self.seeds),
+        ):
+            if len(set(values)) < len(values):
+                told = ", ".join(str(value) for value in values)
+                raise ConfigError(f"the {what} of a grid must be different; got {told}.")
+        self.configs()
+
+    def configs(self) -> dict[str, RunConfig]:
+        """The settings of every cell by its name, seed by seed: a grid that is stopped early
+        has whole comparisons for its first seeds. ConfigError if one of them makes no run."""
+        cells = {}
+        for seed in self.seeds or (self.base.seed,):
+            for method in self.methods or (self.base.method,):
+                for normaliser in self.normalisers or (self.base.normaliser,):
+                    for head in self.heads or (self.base.head,):
+                        config = replace(
+                            self.base, method=method, normaliser=normaliser, head=head, seed=seed
+                        )
+                        cells[f"{method}_{head}_{normaliser}_seed{seed}"] = config
+        return cells
+
+
+def compare(
+    grid: Grid,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    threads: int = 1,
+    on_cell: Callable[[Cell], None] = lambda cell: None,
+) -> Comparison:
+    """Run every cell of `grid` that `out` does not hold finished, and write the table.
+
+    Each cell is an ordinary run in `out`/cells. One that was cut short goes on from its
+    checkpoint; one that failed is tried again; the others are left alone. A directory that
+    began with other settings is refused, but a grid may grow: what comes back is all that
+    `out` holds. A cell that fails does not stop the others: it comes back as such, with its
+    sentence. `on_cell` hears of each cell as it ends.
+
+    `jobs` processes run at a time (-1: as many as there are cores; None: the same, but one on
+    an accelerator), each with `threads` threads: numbers depend on the threads in their last
+    digits, not on `jobs`. They are joblib's: inside
+    `joblib.parallel_config(backend="dask")` they run on that cluster, which needs to see `out`
+    under the same path. RunError if the workers themselves are lost.
+    """
+    at_least("threads", threads, 1)
+    if jobs is not None and (jobs == 0 or jobs < -1):
+        raise ConfigError(f"jobs must be -1, for all cores, or at least 1; got {jobs}.")
+    configs = grid.configs()
+    with claimed(grid, out):
+        todo = {name: c for name, c in configs.items() if not is_finished(out / CELLS / name)}
+        failures = _read_failures(out)
+        with closing(_lived_through(_work(todo, out, jobs, threads), out, set(configs))) as ended:
+            for name, failure in ended:
+                failures.pop(name, None)
+                if failure is not None:
+                    failures[name] = failure
+                write_json(out / FAILURES_FILE, failures)
+                on_cell(_read_cell(out, name, configs[name], failures))
+        comparison = read_comparison(out)
+        _write_table(comparison, out / TABLE_FILE)
+    return comparison
+
+
+def read_comparison(out: Path) -> Comparison:
+    """All that a grid directory holds, finished or not; RunError if it is none."""
+    spec, failures = _read_spec(out), _read_failures(out)
+    base = RunConfig.from_dict(spec["base"])
+    cells = tuple(
+        _read_cell(
+            out, cell["name"], replace(base, **{axis: cell[axis] for axis in VARIED}), failures
+        )
+        for cell in spec["cells"]
+    )
+    return Comparison(name=out.name, cells=cells)
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether a run has been trained to its end and, if there are labels, evaluated."""
+    try:
+        record = RunRecord.load(directory)
+        about = record.circumstances
+        if about["data"]["test_images"]:
+            return record.evaluation is not None
+        # The last row is written before the last checkpoint, and a kill may come in between.
+        return bool(load_checkpoint(directory)["progress"]["step"] >= about["steps"])
+    except RunError:
+        return False
+
+
+@contextmanager
+def claimed(grid: Grid, out: Path) -> Iterator[None]:
+    """Make `out` this grid's, for one process at a time; RunError if it is another grid's."""
+    make_folder(out)
+    with _alone(out):
+        cells = [
+            {"name": name, **{axis: getattr(config, axis) for axis in VARIED}}
+            for name, config in grid.configs().items()
+        ]
+        if (out / GRID_FILE).exists():
+            spec = _read_spec(out)
+            _refuse_other_base(spec["base"], grid.base, out)
+            known = [cell["name"] for cell in spec["cells"]]
+            cells = [*spec["cells"], *(cell for cell in cells if cell["name"] not in known)]
+        elif others := sorted(path.name for path in out.iterdir() if path.name != LOCK_FILE):
+            (out / LOCK_FILE).unlink(missing_ok=True)
+            raise RunError(
+                f"{out} holds something other than a grid ({others[0]}): choose another --out."
+            )
+        write_json(out / GRID_FILE, {"base": _base(grid.base), "cells": cells})
+        yield
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the directory's lock, which the system lets go of however this process ends."""
+    try:
+        import fcntl
+    except ImportError:  # not there on Windows, where two commands at once are not noticed
+        yield
+        return
+    try:
+        file = (out / LOCK_FILE).open("w")
+    except OSError as error:
+        raise RunError(
+            f"cannot write into {out}: {error.strerror or error}. Choose another --out."
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(
+                f"another process is at work on {out}: wait for it, or choose another --out."
+            ) from None
+        yield
+
+
+def _work(
+    todo: Mapping[str, RunConfig], out: Path, jobs: int | None, threads: int
+) -> Iterator[Ended]:
+    if not todo:
+        return
+    if jobs is None:
+        devices = {pick_device(config.device).type for config in todo.values()}
+        jobs = -1 if devices == {"cpu"} else 1
+    backend, _ = joblib.parallel.get_active_backend()
+    # Ray's has no generators: there the cells are heard of when all are done.
+    streams = getattr(backend, "supports_return_generator", False)
+    yield from joblib.Parallel(
+        n_jobs=min(joblib.effective_n_jobs(jobs), len(todo)),
+        return_as="generator_unordered" if streams else "list",
+    )(
+        joblib.delayed(_run_cell)(name, config, out / CELLS / name, threads, os.getpid())
+        for name, config in todo.items()
+    )
+
+
+def _lived_through(
+    work: Iterable[Ended], out: Path, names: set[str]
+) -> Generator[Ended, None, None]:
+    """What the workers return. A cell never raises, so what comes out of them is their own end."""
+    try:
+        yield from work
+    except Exception as error:
+        finished = sum(is_finished(out / CELLS / name) for name in names)
+        why = "by a kill or for want of memory"
+        if not isinstance(error, BrokenExecutor):  # a cluster's own reason
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RunError(
+            f"a worker process was lost ({why}); {finished} of {len(names)} runs in {out} are "
+            "finished and the others keep their last checkpoint: give the same command again to "
+            "go on, with fewer jobs if memory was short."
+        ) from error
+
+
+def _run_cell(name: str, config: RunConfig, directory: Path, threads: int, owner: int) -> Ended:
+    """Train one cell or go on with it; its name, and why it failed if it did."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        watcher = Watcher(stepped=_end_with(owner))
+        if (directory / CONFIG_FILE).exists():
+            resume(directory, watcher=watcher)
+        else:
+            train(config, directory, watcher=watcher)
+    except OffdiagError as error:
+        return name, {"error": str(error)}
+    except Exception as error:
+        # One cell ends no grid, whatever happens in it; the traceback is kept for whoever mends it.
+        said = f"{type(error).__name__}: {error}"
+        return name, {"error": said, "traceback": traceback.format_exc()}
+    finally:
+        torch.set_num_threads(before)
+    return name, None
+
+
+def _end_with(owner: int) -> Callable[[int], None]:
+    """A watch that ends a worker whose parent has been killed.
+
+    Such a worker would train on, beside the one that the next command starts in its place.
+    """
+    if os.getppid() != owner:  # this process itself, or a cluster's: no child of the owner
+        return lambda step: None
+
+    def stepped(step: int) -> None:
+        if os.getppid() != owner:
+            os._exit(1)
+
+    return stepped
+
+
+def _read_cell(out: Path, name: str, config: RunConfig, failures: Mapping[str, Any]) -> Cell:
+    directory = out / CELLS / name
+    described: dict[str, Any] = {"config": config.to_dict(), "circumstances": {}}
+    record = None
+    if (directory / CONFIG_FILE).exists():
+        described = read_config(directory)
+        try:
+            record = RunRecord.load(directory)
+        except RunError:  # no reading yet, or files that cannot be read: the cell says so when run
+            record = None
+    status = Status.UNFINISHED
+    if is_finished(directory):
+        status = Status.FINISHED
+    elif name in failures:
+        status = Status.FAILED
+    return Cell(
+        name=name,
+        combination=Combination(**{axis: getattr(config, axis) for axis in AXES}),
+        seed=config.seed,
+        status=status,
+        error=failures[name]["error"] if status is Status.FAILED else None,
+        ending=None if record is None else Ending.of(record),
+        history=() if record is None else tuple(_without_spectra(record)),
+        settings=described["config"],
+        circumstances=described["circumstances"],
+    )
+
+
+def _without_spectra(record: RunRecord) -> Iterator[Any]:
+    for row in record.history:
+        bare = {
+            part: replace(getattr(row, part), spectrum=())
+            for part in ("features", "projection", "prediction")
+        }
+        yield replace(row, **bare)
+
+
+def _write_table(comparison: Comparison, path: Path) -> None:
+    """One row a cell: names, status, readings at the end, then every setting."""
+    rows = []
+    for cell in comparison.cells:
+        named = {"name": cell.name, **{axis: cell.settings[axis] for axis in VARIED}}
+        ending = dict.fromkeys(READINGS) if cell.ending is None else asdict(cell.ending)
+        rows.append(
+            named
+            | {"status": str(cell.status), "error": cell.error}
+            | ending
+            | {key: value for key, value in cell.settings.items() if key not in named}
+        )
+    numbers = [(name, pa.float64()) for name in READINGS]
+    table = pa.Table.from_pylist(rows)
+    for name, kind in [("error", pa.string()), *numbers]:
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, table[name].cast(kind))
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    write_whole(path, content.getvalue().to_pybytes())
+
+
+def _base(config: RunConfig) -> dict[str, Any]:
+    return {key: value for key, value in config.to_dict().items() if key not in VARIED}
+
+
+def _refuse_other_base(saved: dict[str, Any], base: RunConfig, out: Path) -> None:
+    # Through a configuration: settings that a newer version has get their defaults.
+    began, now = _base(RunConfig.from_dict(saved)), _base(base)
+    changed = [key for key in began if began[key] != now[key] and key not in INDIFFERENT]
+    if changed:
+        told = ", ".join(f"{key} {began[key]!r}, not {now[key]!r}" for key in changed)
+        raise RunError(
+            f"{out} holds a grid with other settings: it has {told}. "
+            "Give those, or choose another --out."
+        )
+
+
+def _read_spec(out: Path) -> dict[str, Any]:
+    path = out / GRID_FILE
+    try:
+        spec: dict[str, Any] = json.loads(path.read_text())
+        names = [cell["name"] for cell in spec["cells"]]
+        if all(Path(name).name == name for name in names) and set(spec["base"]):
+            return spec
+        raise ValueError("a name is a path")
+    except OSError:
+        raise RunError(
+            f"{out} is no grid: it has no {GRID_FILE} to read. "
+            "Give a directory written by `offdiag compare`."
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{path} was not written by offdiag ({error}): restore it, or choose another --out."
+        ) from None
+
+
+def _read_failures(out: Path) -> dict[str, Any]:
+    path = out / FAILURES_FILE
+    try:
+        failures: dict[str, Any] = json.loads(path.read_text())
+        return {name: failure for name, failure in failures.items() if "error" in failure}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError):
+        # Only what is said of cells that will be tried again anyway.
+        return {}
