@@ -8,7 +8,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "offdiag"
 ROWS = [
     {"_types", "_checks"},
     {"_files"},
-    {"results"},
+    {"results", "batchnorm"},
     {"heads", "losses", "encoders", "data", "diagnostics", "embeddings"},
     {"methods", "theory"},
     {"evaluation", "training", "plots"},

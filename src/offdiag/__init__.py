@@ -9,31 +9,43 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from offdiag._checks import ConfigError, DataError, OffdiagError, RunError, TrainingError
+    from offdiag.diagnostics.diagnosis import Diagnosis
+    from offdiag.diagnostics.monitor import Monitor
     from offdiag.encoders import Encoder, projector, resnet, small_conv
     from offdiag.heads import HEADS, BiasHead, IdentityInitHead, LinearHead, MLPHead, head_matrix
     from offdiag.losses import alignment_loss, batch_normalise, l2_normalise
     from offdiag.methods.byol import BYOL
     from offdiag.methods.simsiam import SimSiam
+    from offdiag.report.comparison import write_comparison
+    from offdiag.report.diagnosis import write_diagnosis
     from offdiag.report.page import write_report
+    from offdiag.results.comparison import Comparison
     from offdiag.results.history import RunRecord
+    from offdiag.runs.compare import Grid, compare
     from offdiag.runs.config import RunConfig
     from offdiag.runs.demo import demo
+    from offdiag.runs.diagnose import diagnose
     from offdiag.runs.frozen import FrozenRun
+    from offdiag.runs.recipes import recipe
     from offdiag.runs.train import resume, train
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BYOL",
-    "HEADS",
     "BiasHead",
+    "Comparison",
     "ConfigError",
     "DataError",
+    "Diagnosis",
     "Encoder",
     "FrozenRun",
+    "Grid",
+    "HEADS",
     "IdentityInitHead",
     "LinearHead",
     "MLPHead",
+    "Monitor",
     "OffdiagError",
     "RunConfig",
     "RunError",
@@ -42,28 +54,37 @@ __all__ = [
     "TrainingError",
     "alignment_loss",
     "batch_normalise",
+    "compare",
     "demo",
+    "diagnose",
     "head_matrix",
     "l2_normalise",
     "projector",
+    "recipe",
     "resnet",
     "resume",
     "small_conv",
     "train",
+    "write_comparison",
+    "write_diagnosis",
     "write_report",
 ]
 
 _HOMES = {
     "BYOL": "offdiag.methods.byol",
     "BiasHead": "offdiag.heads",
+    "Comparison": "offdiag.results.comparison",
     "ConfigError": "offdiag._checks",
     "DataError": "offdiag._checks",
+    "Diagnosis": "offdiag.diagnostics.diagnosis",
     "Encoder": "offdiag.encoders",
     "FrozenRun": "offdiag.runs.frozen",
+    "Grid": "offdiag.runs.compare",
     "HEADS": "offdiag.heads",
     "IdentityInitHead": "offdiag.heads",
     "LinearHead": "offdiag.heads",
     "MLPHead": "offdiag.heads",
+    "Monitor": "offdiag.diagnostics.monitor",
     "OffdiagError": "offdiag._checks",
     "RunConfig": "offdiag.runs.config",
     "RunError": "offdiag._checks",
@@ -72,14 +93,19 @@ _HOMES = {
     "TrainingError": "offdiag._checks",
     "alignment_loss": "offdiag.losses",
     "batch_normalise": "offdiag.losses",
+    "compare": "offdiag.runs.compare",
     "demo": "offdiag.runs.demo",
+    "diagnose": "offdiag.runs.diagnose",
     "head_matrix": "offdiag.heads",
     "l2_normalise": "offdiag.losses",
     "projector": "offdiag.encoders",
+    "recipe": "offdiag.runs.recipes",
     "resnet": "offdiag.encoders",
     "resume": "offdiag.runs.train",
     "small_conv": "offdiag.encoders",
     "train": "offdiag.runs.train",
+    "write_comparison": "offdiag.report.comparison",
+    "write_diagnosis": "offdiag.report.diagnosis",
     "write_report": "offdiag.report.page",
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import torch.nn.functional as F
 
 from offdiag._types import Embeddings, Scalar
+from offdiag.batchnorm import normalise_over_processes, processes
 
 Normaliser = Callable[[Embeddings], Embeddings]
 
@@ -21,9 +22,13 @@ def batch_normalise(embeddings: Embeddings) -> Embeddings:
     statistics; the variance divides by n and has 1e-5 added, so a coordinate
     that is constant over the batch becomes 0. The factor 1/sqrt(dim) makes the
     mean squared norm of a row 1 at every width, as with l2 normalisation.
-    Statistics are those of the rows given: per view, and per process.
+    Statistics are per view, and over the rows of all processes where
+    torch.distributed has been set up: all of them must then call this together.
     """
-    normal = F.batch_norm(embeddings, None, None, training=True)
+    if processes() > 1:
+        normal = normalise_over_processes(embeddings)
+    else:
+        normal = F.batch_norm(embeddings, None, None, training=True)
     return normal / embeddings.shape[1] ** 0.5
 
 

@@ -1,5 +1,6 @@
 """Parse the command, run it, and turn what a user can mend into one sentence."""
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import reduce
@@ -47,10 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         status = parse(sys.argv[1:] if arguments is None else arguments).run()
     except OffdiagError as error:
-        print(f"offdiag: {error}", file=sys.stderr)
+        if _speaks():
+            print(f"offdiag: {error}", file=sys.stderr)
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        print("offdiag: interrupted.", file=sys.stderr)
+        if _speaks():
+            print("offdiag: interrupted.", file=sys.stderr)
         sys.exit(INTERRUPTED)
     if status:
         sys.exit(status)
@@ -73,6 +76,13 @@ def parse(words: Sequence[str]) -> Command:
         args=words,
     )
     return command
+
+
+def _speaks() -> bool:
+    """Whether this process is the one to tell an error that all processes of a run share."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return True
+    return bool(import_module("offdiag.runs.processes").first_to_speak())
 
 
 def _load(name: str) -> Any:

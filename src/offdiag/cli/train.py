@@ -1,17 +1,20 @@
 """`offdiag train`"""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from offdiag._checks import ConfigError
+from offdiag._checks import ConfigError, RunError, at_least
 from offdiag.cli.progress import console, training_bar
 from offdiag.report.page import write_report
+from offdiag.results.history import CONFIG_FILE
 from offdiag.runs.config import RunConfig
+from offdiag.runs.processes import Place, ProcessEnded, launch
 from offdiag.runs.recipes import RECIPES, SIZES
-from offdiag.runs.train import resume, train
+from offdiag.runs.train import SILENT, resume, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,10 @@ class Train:
     """The run's directory; must not exist."""
     resume: Path | None = None
     """Continue the run in this directory instead, with the settings it began with."""
+    devices: int = 1
+    """Processes that share the run on this machine, each with a GPU, or part of the cores, of
+    its own; no property of the run, which may be resumed with another number. For several
+    machines see docs/scaling.md."""
     recipe: Annotated[str | None, arg(metavar="{" + ",".join(RECIPES) + "}")] = None
     """Start from a named complete run; every other option changes one thing of it."""
     size: Annotated[str | None, arg(metavar="{" + ",".join(SIZES) + "}")] = None
@@ -30,15 +37,38 @@ class Train:
 
     def run(self) -> None:
         directory = self._directory()
+        at_least("the number of devices", self.devices, 1)
+        place = Place.here()
+        if place.started and self.devices not in (1, place.local_size):
+            raise ConfigError(
+                f"--devices {self.devices} is at odds with the {place.local_size} that were "
+                "started here already: leave it out."
+            )
         try:
-            with training_bar(directory.name) as watcher:
-                if self.resume is not None:
-                    record = resume(directory, watcher=watcher)
-                else:
-                    record = train(self.config, directory, watcher=watcher)
+            if self.devices > 1 and not place.started:
+                launch(_run_here, self, processes=self.devices)
+            else:
+                self.run_here()
         except KeyboardInterrupt:
-            console.print(f"to go on: offdiag train --resume {directory}", soft_wrap=True)
+            if place.rank == 0:
+                console.print(f"to go on: {self._go_on()}", soft_wrap=True)
             raise
+        except ProcessEnded as error:
+            if not (directory / CONFIG_FILE).exists():
+                raise
+            raise RunError(f"{error} To go on: {self._go_on()}") from error
+
+    def run_here(self) -> None:
+        """Train in this process, which may be one of several that share the run."""
+        directory = self._directory()
+        first = Place.here().rank == 0
+        with training_bar(directory.name) if first else nullcontext(SILENT) as watcher:
+            if self.resume is not None:
+                record = resume(directory, watcher=watcher)
+            else:
+                record = train(self.config, directory, watcher=watcher)
+        if not first:
+            return
         page = directory / "report.html"
         write_report([record], page)
         if record.evaluation is not None:
@@ -46,6 +76,10 @@ class Train:
             for part in ("features", "projection"):
                 console.print(f"{part}: kNN {knn[part]:.4f}, linear probe {linear[part]:.4f}")
         console.print(f"wrote {page}")
+
+    def _go_on(self) -> str:
+        devices = f" --devices {self.devices}" if self.devices > 1 else ""
+        return f"offdiag train --resume {self._directory()}{devices}"
 
     def _directory(self) -> Path:
         if self.resume is not None:
@@ -60,3 +94,7 @@ class Train:
                 "train needs a directory to write to: give --out DIR, or --resume DIR."
             )
         return self.out
+
+
+def _run_here(command: Train) -> None:
+    command.run_here()

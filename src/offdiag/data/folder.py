@@ -112,7 +112,9 @@ def image_folder(
         limit = memory_bytes() // 4 if memory_limit_bytes is None else memory_limit_bytes
         stream = count * int(np.prod(form.shape)) > limit
     if workers is None:
-        workers = 0 if count <= FEW_FILES else joblib.cpu_count()
+        # torchrun's word for the processes here that share one run, and so the cores
+        sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        workers = 0 if count <= FEW_FILES else max(1, joblib.cpu_count() // sharing)
 
     def source(files: ImageFiles) -> Source:
         if stream:

@@ -47,13 +47,13 @@ class TwoViewLoader:
     """Shuffled batches of two views of a source, made on `device`.
 
     Holds no state that moves: epoch e is ordered by (seed, e), the views of step s
-    are drawn from (seed, s, rank), so a run that starts at step s gets what an
+    are drawn from (seed, s), so a run that starts at step s gets what an
     undisturbed run got there, bit for bit on a CPU. An epoch's last images that do
     not fill a batch are left out of that epoch.
 
     `batch_size` counts the images of all ranks together; each of `world_size` ranks
-    gets its part of the same global batch, with draws of its own. A run on two
-    ranks therefore sees the same images as on one, but other views of them.
+    draws the views of the whole batch, which costs little, and makes those of its
+    own part. A run on two ranks therefore sees the same views as on one.
     """
 
     def __init__(
@@ -92,6 +92,12 @@ class TwoViewLoader:
         self.normalisation = normalisation_of(source) if normalisation is None else normalisation
 
     @property
+    def share(self) -> slice:
+        """This rank's rows of the global batch."""
+        rows = self.batch_size // self.world_size
+        return slice(self.rank * rows, (self.rank + 1) * rows)
+
+    @property
     def steps_per_epoch(self) -> int:
         return len(self.source) // self.batch_size
 
@@ -101,23 +107,29 @@ class TwoViewLoader:
             itertools.count(first_step) if last_step is None else range(first_step, last_step)
         )
         for step, (images, labels) in zip(steps, self.source.read(self._rows(again)), strict=True):
-            generator = seeded(self.seed, Purpose.VIEWS, step, self.rank, device=self.device)
+            # The 0 was once a rank: it stays, so that old runs resume to the same bits.
+            generator = seeded(self.seed, Purpose.VIEWS, step, 0, device=self.device)
             view_a, view_b = (
-                make_view(images, generator, recipe=recipe, normalisation=self.normalisation)
+                make_view(
+                    images,
+                    generator,
+                    recipe=recipe,
+                    normalisation=self.normalisation,
+                    share=self.share,
+                    of=self.batch_size,
+                )
                 for recipe in self.recipe
             )
             yield Batch(step, view_a, view_b, labels)
 
     def _rows(self, steps: Iterable[int]) -> Iterator[Rows]:
         order_of, order = -1, torch.empty(0, dtype=torch.long)
-        share = self.batch_size // self.world_size
         for step in steps:
             epoch, batch = divmod(step, self.steps_per_epoch)
             if epoch != order_of:
                 generator = seeded(self.seed, Purpose.ORDER, epoch)
                 order_of, order = epoch, torch.randperm(len(self.source), generator=generator)
-            start = batch * self.batch_size + self.rank * share
-            yield order[start : start + share]
+            yield order[batch * self.batch_size :][self.share]
 
 
 def normalisation_of(source: Source) -> Normalisation:

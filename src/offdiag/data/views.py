@@ -188,12 +188,15 @@ def make_view(
     *,
     recipe: ViewRecipe,
     normalisation: Normalisation | None = None,
+    share: slice | None = None,
+    of: int | None = None,
 ) -> Float[Tensor, "batch channels rows columns"]:
     """One random view of every image, in [0, 1] or, if a normalisation is given, normalised.
 
     `generator` must live on the device of the images, which have 1 or 3 channels.
     The same generator state gives the same view; two views are two calls. Always
-    computed in float32, also under autocast.
+    computed in float32, also under autocast. Images that are only the rows `share`
+    of a batch of `of` get the views that they would get in the whole batch.
     """
     batch, channels, height, width = images.shape
     if channels not in (1, 3):
@@ -204,7 +207,9 @@ def make_view(
             f"blur_kernel={recipe.blur_kernel} reaches beyond views of {size[0]} x {size[1]} "
             f"pixels; choose at most {2 * min(size) - 1}."
         )
-    draws = draw(batch, height, width, generator, recipe=recipe)
+    draws = draw(of or batch, height, width, generator, recipe=recipe)
+    if share is not None:
+        draws = draws.part(share)
     view = torch.empty((batch, channels, *size), device=images.device)
     most = batch
     if images.device.type == "cpu":

@@ -62,8 +62,10 @@ def build_views(config: RunConfig, *, image_shape: tuple[int, int, int]) -> View
     return VIEWS["simsiam-cifar"] if height <= 96 else VIEWS["simsiam-imagenet"]
 
 
-def build_loader(config: RunConfig, splits: Splits, *, device: torch.device) -> TwoViewLoader:
-    """Batches of two views of the images to train on."""
+def build_loader(
+    config: RunConfig, splits: Splits, *, device: torch.device, rank: int = 0, world_size: int = 1
+) -> TwoViewLoader:
+    """Batches of two views of the images to train on; a rank's part of them."""
     source = splits.pretrain
     return TwoViewLoader(
         source,
@@ -72,6 +74,8 @@ def build_loader(config: RunConfig, splits: Splits, *, device: torch.device) -> 
         recipe=build_views(config, image_shape=source.image_shape),
         normalisation=normalisation_of(source),
         device=device,
+        rank=rank,
+        world_size=world_size,
     )
 
 
@@ -86,11 +90,19 @@ def build_schedule(config: RunConfig, *, steps_per_epoch: int) -> Schedule:
     )
 
 
-def pick_device(name: str) -> torch.device:
-    """The device asked for; auto takes an accelerator where there is one."""
+def pick_device(name: str, *, local_rank: int = 0) -> torch.device:
+    """The device asked for; auto takes an accelerator where there is one.
+
+    Each process of a machine, counted by `local_rank`, has a CUDA device of its own.
+    """
+    if torch.cuda.is_available() and name in ("auto", "cuda"):
+        if local_rank >= (gpus := torch.cuda.device_count()):
+            raise ConfigError(
+                f"each process needs a GPU of its own, and this machine has {gpus}: "
+                "start fewer processes, or use --device cpu."
+            )
+        return torch.device("cuda", local_rank)
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", 0)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     available = {"cpu": True, "cuda": torch.cuda.is_available()}
     if not available.get(name, torch.backends.mps.is_available()):

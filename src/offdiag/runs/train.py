@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from offdiag._checks import RunError
 from offdiag._files import remove_parts, write_json
+from offdiag.batchnorm import share_batchnorm
 from offdiag.data.dataset import Splits
 from offdiag.evaluation.features import extract
 from offdiag.evaluation.protocol import evaluate
@@ -46,6 +46,7 @@ from offdiag.runs.identity import (
     refuse_other_method,
 )
 from offdiag.runs.observe import HeadSnapshots, Observer
+from offdiag.runs.processes import Place, open_fabric, peers_may_end
 from offdiag.training.checkpoint import load_checkpoint, save_checkpoint
 from offdiag.training.fit import Progress, Pulse, fit
 from offdiag.training.optimizers import make_optimizer
@@ -79,6 +80,10 @@ def train(
     `out` must not exist, or be empty; it appears whole, with a checkpoint of step 0,
     once data and settings are known to be good. Raises ConfigError, DataError,
     RunError or TrainingError, each a sentence for the user.
+
+    In a process that `torchrun` or `runs.processes.launch` started, the processes
+    share the run: each takes its part of every batch, and the first alone writes,
+    calls `watcher` and evaluates.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(
@@ -112,15 +117,31 @@ class _Run:
 
     def __init__(self, config: RunConfig, method: AbstractMethod | None) -> None:
         self.config = config
-        self.device = pick_device(config.device)
-        self.splits: Splits = load_splits(config).to(self.device)
+        self.place = Place.here()
+        self.first = self.place.rank == 0
+        self.device = pick_device(config.device, local_rank=self.place.local_rank)
+        self.fabric = open_fabric(
+            self.device,
+            config.precision,
+            self.place,
+            unused_weights=method is not None or config.stop_gradient == "online",
+        )
+        self.splits: Splits = self._loaded().to(self.device)
         self.images = fingerprint(self.splits)
-        self.loader = build_loader(config, self.splits, device=self.device)
+        self.loader = build_loader(
+            config,
+            self.splits,
+            device=self.device,
+            rank=self.place.rank,
+            world_size=self.place.size,
+        )
         channels = self.splits.pretrain.image_shape[0]
         own = build_method(config, image_channels=channels) if method is None else method
         self.method = own.to(self.device)
         if config.channels_last:
             self.method.to(memory_format=torch.channels_last)
+        if self.place.size > 1:
+            share_batchnorm(self.method, self.device)
         self.optimizer = make_optimizer(
             config.optimizer,
             self.method,
@@ -136,6 +157,9 @@ class _Run:
 
     def settle(self, out: Path) -> None:
         """Make the directory, whole from its first moment: it is filled under another name."""
+        self.directory = out
+        if not self.first:
+            return
         nursery = out.parent / f".{out.name}.part"
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +182,6 @@ class _Run:
         refuse_other_images(state["images"], self.images, directory)
         refuse_other_method(state["method_name"], self.method, directory)
         self.directory = directory
-        remove_parts(directory)
         try:
             self.method.load_state_dict(state["method"])
         except RuntimeError as error:
@@ -170,18 +193,29 @@ class _Run:
         self.progress = Progress(**state["progress"])
         if self.head is not None:
             self.head = HeadSnapshots(**state["head"])
-            # The kill may have come between the checkpoint and its pictures.
-            write_head(directory, self.head.result())
-        keep_rows(directory / METRICS_FILE, last_step=self.progress.step)
+        if self.first:
+            remove_parts(directory)
+            if self.head is not None:
+                # The kill may have come between the checkpoint and its pictures.
+                write_head(directory, self.head.result())
+            keep_rows(directory / METRICS_FILE, last_step=self.progress.step)
 
     def finish(self, watcher: Watcher) -> RunRecord:
         """Train to the end and evaluate; skips what is done already."""
+        if not self.first:
+            watcher = SILENT
         watcher.started(self.progress.step, self.schedule.steps)
-        if self.progress.step < self.schedule.steps:
-            self._fit(watcher)
+        with peers_may_end(self.place):
+            if self.progress.step < self.schedule.steps:
+                self._fit(watcher)
+            with self.fabric.rank_zero_first():
+                if self.first:
+                    self._evaluate()
+        return RunRecord.load(self.directory)
+
+    def _evaluate(self) -> None:
         if not (self.directory / EVALUATION_FILE).exists() and self.splits.test is not None:
             write_json(self.directory / EVALUATION_FILE, self._evaluated())
-        return RunRecord.load(self.directory)
 
     def checkpoint(self) -> None:
         """Write the checkpoint and, if the head is a matrix, its pictures so far."""
@@ -207,32 +241,31 @@ class _Run:
 
     def _fit(self, watcher: Watcher) -> None:
         config, per_epoch = self.config, self.loader.steps_per_epoch
-        fabric = Fabric(
-            accelerator=self.device.type,
-            devices=1,
-            precision=config.precision,  # type: ignore[arg-type]
-            loggers=TensorBoardLogger(self.directory, name="tensorboard")
-            if config.tensorboard
-            else None,
-        )
-        observer = Observer(self.splits, normalisation=self.loader.normalisation)
+        logger = None
+        if config.tensorboard:
+            logger = TensorBoardLogger(self.directory, name="tensorboard")
+        observer = None
+        if self.first:
+            observer = Observer(self.splits, normalisation=self.loader.normalisation)
         if config.compile:
             self.method.compile()
 
         def on_reading(pulse: Pulse) -> None:
+            assert observer is not None
             row = observer.read(self.method, pulse, images_per_step=config.batch_size)
             matrix = head_matrix(self.method.head)
             if self.head is not None and matrix is not None:
                 self.head.take(matrix, epoch=pulse.epoch)
             append_row(self.directory / METRICS_FILE, row)
-            fabric.log_dict(row.scalars(), step=row.step)
+            if logger is not None:
+                logger.log_metrics(row.scalars(), row.step)
             watcher.read(row)
 
         fit(
             self.method,
             self.loader,
             self.optimizer,
-            fabric=fabric,
+            fabric=self.fabric,
             schedule=self.schedule,
             progress=self.progress,
             read_every=per_epoch * (config.read_every or max(1, config.epochs // 100)),
@@ -242,6 +275,12 @@ class _Run:
             on_step=watcher.stepped,
             channels_last=config.channels_last,
         )
+
+    def _loaded(self) -> Splits:
+        if not self.config.download:
+            return load_splits(self.config)
+        with self.fabric.rank_zero_first(local=True):  # one process of each machine downloads
+            return load_splits(self.config)
 
     def _evaluated(self) -> dict[str, Any]:
         assert self.splits.train is not None and self.splits.test is not None
@@ -264,6 +303,7 @@ class _Run:
                     "test_images": 0 if test is None else len(test),
                 },
                 "method": name_of(self.method),
+                "processes": self.place.size,
                 "parameters": sum(p.numel() for p in self.method.parameters() if p.requires_grad),
                 "steps": self.schedule.steps,
             },

@@ -8,12 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from offdiag._checks import TrainingError
 from offdiag._types import Scalar, View
-from offdiag.methods.method import AbstractMethod
+from offdiag.methods.method import AbstractMethod, Output
 from offdiag.training.schedules import Schedule
 
 
@@ -117,14 +117,17 @@ def fit(
 ) -> None:
     """Train `method` from `progress.step` to `schedule.steps`; moves `progress` along.
 
+    Where `fabric` has several processes, all call this with their part of each batch;
+    the loss is that of the whole batch, and only the first of them is called back.
+
     `read_every` is in steps. At each reading, and at the end, `on_reading` gets a
     `Pulse`; once `checkpoint_seconds` have passed since the last time, and at the
     end, `on_checkpoint` is called with `progress` up to date. TrainingError says at
     which step a loss or a weight stopped being finite; no checkpoint is written
     from such weights.
     """
-    steps = schedule.steps
-    network, stepper = fabric.setup(method, optimizer)
+    steps, first = schedule.steps, fabric.is_global_zero
+    network, stepper = fabric.setup(_LossOf(method), optimizer)
     watch = LossWatch(progress, fabric.device)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     last_checkpoint = before = time.perf_counter()
@@ -132,15 +135,15 @@ def fit(
     method.train()
     for batch in loader.batches(first_step=progress.step, last_step=steps):
         schedule.apply(optimizer, progress.step)
-        output = network(
+        loss = network(
             batch.view_a.contiguous(memory_format=layout),
             batch.view_b.contiguous(memory_format=layout),
         )
-        fabric.backward(output.loss)
+        fabric.backward(loss)
         stepper.step()
         stepper.zero_grad(set_to_none=True)
         method.after_step((progress.step + 1) / steps)
-        watch.add(output.loss.detach(), progress.step)
+        watch.add(fabric.strategy.all_reduce(loss.detach(), reduce_op="mean"), progress.step)
         progress.step += 1
         on_step(progress.step)
 
@@ -153,9 +156,11 @@ def fit(
         if progress.step % read_every == 0 or last:
             watch.check(steps)
             _refuse_bad_weights(method, progress.step, steps)
-            on_reading(_pulse(progress, optimizer, epoch=progress.step / loader.steps_per_epoch))
+            if first:
+                epoch = progress.step / loader.steps_per_epoch
+                on_reading(_pulse(progress, optimizer, epoch=epoch))
             watch.restart()
-        if time.perf_counter() - last_checkpoint >= checkpoint_seconds or last:
+        if first and (time.perf_counter() - last_checkpoint >= checkpoint_seconds or last):
             watch.check(steps)
             _refuse_bad_weights(method, progress.step, steps)
             on_checkpoint()
@@ -163,6 +168,18 @@ def fit(
         now = time.perf_counter()
         progress.seconds += now - before
         before = now
+
+
+class _LossOf(nn.Module):
+    """A method as DDP must see it: nothing comes out but what the gradient goes through."""
+
+    def __init__(self, method: AbstractMethod) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, view_a: View, view_b: View) -> Scalar:
+        output: Output = self.method(view_a, view_b)
+        return output.loss
 
 
 def _pulse(progress: Progress, optimizer: Optimizer, *, epoch: float) -> Pulse:

@@ -1,0 +1,139 @@
+"""BatchNorm over the batch of all processes of a run: the numbers are those of one process.
+
+torch's SyncBatchNorm needs an accelerator; the module here does the same on a CPU.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+PerChannel = Float[Tensor, " channels"]
+Rows = Float[Tensor, "batch channels *places"]
+
+
+def processes() -> int:
+    """How many processes share each batch: 1 unless torch.distributed has been set up."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes, with a gradient.
+
+    Every process's loss depends on every process's input, so the gradient is the
+    sum of theirs. It is then that of the sum of all losses, and averaged by DDP
+    that of their mean, which is the loss of the whole batch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return _summed(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _summed(gradient)
+
+
+def _summed(values: Tensor) -> Tensor:
+    total = values.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
+def moments_over_processes(rows: Rows) -> tuple[PerChannel, PerChannel]:
+    """Mean and variance (divided by n) of each channel over all processes, in float64.
+
+    Every process must hold equally many rows, and all must call this together.
+    """
+    axes = [0, *range(2, rows.ndim)]
+    variance, mean = torch.var_mean(rows, axes, correction=0)
+    # float64: these few numbers lose no digits then when the mean is large
+    variance, mean = variance.double(), mean.double()
+    own = torch.stack((mean, variance + mean.square()))
+    mean, square = SumOverProcesses.apply(own) / processes()
+    return mean, (square - mean.square()).clamp_min(0)
+
+
+def normalise_over_processes(rows: Rows, *, eps: float = 1e-5) -> Rows:
+    """`torch.nn.functional.batch_norm` without affine, over the rows of all processes."""
+    return _normalised(rows, None, None, eps)[0]
+
+
+class BatchNormOverProcesses(_BatchNorm):
+    """BatchNorm of any number of axes whose statistics are those of all processes.
+
+    In evaluation mode it asks nothing of the others. Its state is that of torch's
+    BatchNorm, running variance divided by n - 1 included.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"BatchNorm needs at least 2 axes; got {input.dim()}.")
+
+    def forward(self, input: Rows) -> Rows:
+        if not self.training or processes() == 1:
+            return super().forward(input)
+        self._check_input_dim(input)
+        rows, mean, variance = _normalised(input, self.weight, self.bias, self.eps)
+        if self.running_mean is not None:
+            self._follow(mean.detach(), variance.detach(), rows.numel() // rows.shape[1])
+        return rows
+
+    def _follow(self, mean: PerChannel, variance: PerChannel, own_rows: int) -> None:
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        rows = own_rows * processes()
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        unbiased = variance * (rows / (rows - 1))
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
+
+
+def _normalised(
+    rows: Rows, weight: PerChannel | None, bias: PerChannel | None, eps: float
+) -> tuple[Rows, PerChannel, PerChannel]:
+    """The normalised rows, in the type they came in, and the mean and variance used."""
+    with torch.autocast(rows.device.type, enabled=False):
+        exact = rows if rows.dtype == torch.float64 else rows.float()
+        mean, variance = moments_over_processes(exact)
+        scale = (variance + eps).rsqrt()
+        scale = scale if weight is None else scale * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        shape = (-1,) + (1,) * (rows.ndim - 2)
+        scale, shift = (x.to(exact.dtype).view(shape) for x in (scale, shift))
+        return torch.addcmul(shift, exact, scale).to(rows.dtype), mean, variance
+
+
+def share_batchnorm(module: nn.Module, device: torch.device) -> None:
+    """Replace every BatchNorm inside `module` by one over all processes, with the same state.
+
+    On CUDA torch's SyncBatchNorm, elsewhere `BatchNormOverProcesses`. Parameters
+    and buffers stay the same tensors, so an optimiser that holds them goes on.
+    """
+    if device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        return
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            setattr(module, name, _over_processes(child))
+        else:
+            share_batchnorm(child, device)
+
+
+def _over_processes(norm: _BatchNorm) -> BatchNormOverProcesses:
+    shared = BatchNormOverProcesses(
+        norm.num_features,
+        eps=norm.eps,
+        momentum=norm.momentum,
+        affine=False,
+        track_running_stats=norm.track_running_stats,
+    )
+    shared.affine = norm.affine
+    shared.weight, shared.bias = norm.weight, norm.bias
+    for name, buffer in norm.named_buffers(recurse=False):
+        setattr(shared, name, buffer)
+    return shared.train(norm.training)
