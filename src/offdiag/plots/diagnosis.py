@@ -9,11 +9,9 @@ from typing import Any
 
 import altair as alt
 
+from offdiag.plots.lines import Line, digits, draw_lines
 from offdiag.plots.thinning import kept_points
 from offdiag.plots.training import CURVE_POINTS, SHARE_FLOOR
-from offdiag.plots.training import _digits as digits
-from offdiag.plots.training import _Line as Line
-from offdiag.plots.training import _lines as draw_lines
 
 NOW, START, NOISE = "now", "random start", "Gaussian noise"
 
