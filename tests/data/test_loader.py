@@ -1,6 +1,7 @@
 """Laws of the batches: what the seed and the step decide, and what nothing else does."""
 
 import itertools
+import time
 
 import pytest
 import torch
@@ -98,6 +99,19 @@ def test_unlabelled_images_have_no_labels():
     images = Dataset(images=numbered(4).images, labels=None, classes=(), name="x")
     batch = next(TwoViewLoader(images, batch_size=4, seed=0, recipe=(RECIPE, RECIPE)).batches())
     assert batch.labels is None
+
+
+def test_a_batch_says_how_long_its_images_were_waited_for():
+    class Slow(Dataset):
+        def read(self, batches):
+            for images in super().read(batches):
+                time.sleep(0.05)
+                yield images
+
+    source = Slow(images=numbered(8).images, labels=None, classes=(), name="slow")
+    slow = TwoViewLoader(source, batch_size=4, seed=0, recipe=(RECIPE, RECIPE))
+    waited = [batch.waited_seconds for batch in slow.batches(last_step=4)]
+    assert len(waited) == 4 and min(waited) >= 0.05
 
 
 def test_the_normalisation_makes_the_source_mean_zero_and_deviation_one():

@@ -78,7 +78,9 @@ def test_a_run_cut_off_anywhere_and_resumed_ends_in_the_same_bits(finished, tmp_
         train(SHORT, out, watcher=stop_at(step))
     record = resume(out)
     assert same(weights(out), weights(finished[0]))
-    timeless = {"seconds": 0.0, "images_per_second": 0.0}
+    timeless = dict.fromkeys(
+        ("seconds", "images_per_second", "waiting_share", "peak_memory_gib"), 0.0
+    )
     assert [dataclasses.replace(r, **timeless) for r in record.history] == [
         dataclasses.replace(r, **timeless) for r in finished[1].history
     ]

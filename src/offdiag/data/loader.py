@@ -1,9 +1,11 @@
 """Batches of two views, in an order that the seed and the step decide alone."""
 
 import itertools
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,16 +18,22 @@ from offdiag.data.dataset import Rows, Source
 from offdiag.data.views import Normalisation, ViewPair, make_view
 
 NORMALISATION_IMAGES = 4096
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Two normalised views of the same images, and their labels where there are any."""
+    """Two normalised views of the same images, and their labels where there are any.
+
+    `waited_seconds` is how long the loader waited for the images: for decoding, where
+    they are streamed.
+    """
 
     step: int
     view_a: Float[Tensor, "batch channels rows_a columns_a"]
     view_b: Float[Tensor, "batch channels rows_b columns_b"]
     labels: Labels | None
+    waited_seconds: float
 
 
 class Purpose(IntEnum):
@@ -106,7 +114,8 @@ class TwoViewLoader:
         steps, again = itertools.tee(
             itertools.count(first_step) if last_step is None else range(first_step, last_step)
         )
-        for step, (images, labels) in zip(steps, self.source.read(self._rows(again)), strict=True):
+        read = _timed(self.source.read(self._rows(again)))
+        for step, ((images, labels), waited) in zip(steps, read, strict=True):
             # The 0 was once a rank: it stays, so that old runs resume to the same bits.
             generator = seeded(self.seed, Purpose.VIEWS, step, 0, device=self.device)
             view_a, view_b = (
@@ -120,7 +129,7 @@ class TwoViewLoader:
                 )
                 for recipe in self.recipe
             )
-            yield Batch(step, view_a, view_b, labels)
+            yield Batch(step, view_a, view_b, labels, waited)
 
     def _rows(self, steps: Iterable[int]) -> Iterator[Rows]:
         order_of, order = -1, torch.empty(0, dtype=torch.long)
@@ -130,6 +139,14 @@ class TwoViewLoader:
                 generator = seeded(self.seed, Purpose.ORDER, epoch)
                 order_of, order = epoch, torch.randperm(len(self.source), generator=generator)
             yield order[batch * self.batch_size :][self.share]
+
+
+def _timed(items: Iterator[Item]) -> Iterator[tuple[Item, float]]:
+    """Each item with the seconds that it was waited for."""
+    start = time.perf_counter()
+    for item in items:
+        yield item, time.perf_counter() - start
+        start = time.perf_counter()
 
 
 def normalisation_of(source: Source) -> Normalisation:

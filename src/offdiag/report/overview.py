@@ -1,6 +1,7 @@
 """The runs side by side: one row of cells for each."""
 
 import math
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,9 @@ GROUPS = (
     ("Linear probe", ("features", "projection")),
     ("Off-diagonal norm of the head", ("peak", "end")),
     ("Time", ("",)),
+    ("Images/s", ("",)),
+    ("Waiting for images", ("",)),
+    ("Peak memory", ("",)),
 )
 """Headings of the table's columns, and what each is split into."""
 
@@ -32,7 +36,17 @@ def overview(record: RunRecord) -> list[Cell]:
         *(_accuracy(record, "linear", part) for part in ("features", "projection")),
         *_norms(record),
         cell(duration(last.seconds), otherwise="no time was recorded"),
+        cell(
+            significant(statistics.median(row.images_per_second for row in record.history)),
+            otherwise="no speed was recorded",
+        ),
+        cell(percent(last.waiting_share), otherwise="not recorded"),
+        cell(_gib(last.peak_memory_gib), otherwise="not recorded"),
     ]
+
+
+def _gib(value: float) -> str | None:
+    return f"{value:.1f} GiB" if math.isfinite(value) else None
 
 
 def _text(value: Any) -> str | None:

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from offdiag._checks import RunError
 from offdiag._files import append_line, finite, write_whole
 from offdiag.results.observation import Observation
-from offdiag.results.readings import HeadReadings, Readings, restored
+from offdiag.results.readings import NAN, HeadReadings, Readings, restored
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -38,6 +38,9 @@ class Row:
 
     `knn` maps features and projection to an accuracy in [0, 1], and is None without
     labels; `head` is None for a head that is not one matrix.
+    `waiting_share` is the share of the steps' time, in [0, 1], that went by waiting for
+    images to be decoded; `peak_memory_gib` the most memory held so far, on the accelerator
+    or, without one, by the process that trains. Both are nan in older files.
     `seconds` is wall time spent training, pauses between resumed pieces left out.
     """
 
@@ -53,6 +56,8 @@ class Row:
     prediction: Readings
     head: HeadReadings | None
     knn: Mapping[str, float] | None
+    waiting_share: float = NAN
+    peak_memory_gib: float = NAN
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Row":
@@ -61,6 +66,9 @@ class Row:
             name: Readings(**restored(row[name]))
             for name in ("features", "projection", "prediction")
         }
+        for name in ("waiting_share", "peak_memory_gib"):
+            if row.get(name) is None:
+                parts[name] = NAN
         if row["head"] is not None:
             parts["head"] = HeadReadings(**restored(row["head"]))
         return cls(**{**row, **parts})

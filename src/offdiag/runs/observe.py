@@ -16,6 +16,7 @@ from offdiag.evaluation.protocol import knn_accuracies
 from offdiag.heads import head_matrix
 from offdiag.methods.method import AbstractMethod
 from offdiag.results.history import HeadMatrices, Row
+from offdiag.runs.circumstances import peak_memory_gib
 from offdiag.training.fit import Pulse
 
 PROBE_IMAGES = 2_048
@@ -60,6 +61,8 @@ class Observer:
             learning_rate=pulse.learning_rate,
             head_learning_rate=pulse.head_learning_rate,
             images_per_second=pulse.steps_per_second * images_per_step,
+            waiting_share=pulse.waiting_share,
+            peak_memory_gib=peak_memory_gib(probe.projection.device),
             features=read_part(probe.features),
             projection=read_part(probe.projection),
             prediction=read_part(probe.prediction),

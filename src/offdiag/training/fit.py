@@ -27,6 +27,9 @@ class TwoViews(Protocol):
     @property
     def view_b(self) -> View: ...
 
+    @property
+    def waited_seconds(self) -> float: ...
+
 
 @runtime_checkable
 class TwoViewBatches(Protocol):
@@ -47,6 +50,7 @@ class Progress:
     loss_sum: float = 0.0
     loss_steps: int = 0
     step_seconds: float = 0.0
+    waited_seconds: float = 0.0
 
     def state(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -54,7 +58,10 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Pulse:
-    """What the loop alone knows at a reading: `loss` and speed are means since the one before."""
+    """What the loop alone knows at a reading: `loss` and speed are means since the one before.
+
+    `waiting_share` is the share of the steps' time, in [0, 1], spent waiting for images.
+    """
 
     step: int
     epoch: float
@@ -63,6 +70,7 @@ class Pulse:
     learning_rate: float
     head_learning_rate: float
     steps_per_second: float
+    waiting_share: float
 
 
 @dataclass
@@ -97,7 +105,9 @@ class LossWatch:
 
     def restart(self) -> None:
         self.total.zero_()
-        self.progress.loss_sum, self.progress.loss_steps, self.progress.step_seconds = 0.0, 0, 0.0
+        progress = self.progress
+        progress.loss_sum, progress.loss_steps = 0.0, 0
+        progress.step_seconds, progress.waited_seconds = 0.0, 0.0
 
 
 def fit(
@@ -150,6 +160,7 @@ def fit(
         now = time.perf_counter()
         progress.seconds += now - before
         progress.step_seconds += now - before
+        progress.waited_seconds += batch.waited_seconds
         before = now
 
         last = progress.step == steps
@@ -192,6 +203,7 @@ def _pulse(progress: Progress, optimizer: Optimizer, *, epoch: float) -> Pulse:
         learning_rate=rates.get("weights", math.nan),
         head_learning_rate=rates.get("head", rates.get("head biases", 0.0)),
         steps_per_second=progress.loss_steps / max(progress.step_seconds, 1e-9),
+        waiting_share=min(1.0, progress.waited_seconds / max(progress.step_seconds, 1e-9)),
     )
 
 
