@@ -64,7 +64,7 @@ def test_the_score_is_above_one_half_just_when_a_bound_is_passed():
 
 def test_more_collapse_never_lowers_the_score():
     for worse in (
-        [(40.0 * 0.8**i, 0.0) for i in range(12)],  # fewer directions
+        [(40.0 * 0.7**i, 0.0) for i in range(12)],  # fewer directions
         [(40.0, 1.5 * i) for i in range(12)],  # closer to one point
     ):
         scores = [judge(run(*[what] * 4)).score for what in worse]

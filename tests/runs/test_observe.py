@@ -40,5 +40,7 @@ def test_reading_twice_gives_the_same_and_leaves_the_network_as_it_was():
     row = observer.read(method, pulse, images_per_step=10)
     assert row == observer.read(method, pulse, images_per_step=10)
     assert row.images_per_second == 20
+    assert row.projection.rows == len(observer.probe) and row.projection.uniformity < 0
+    assert 0 < row.head.off_diagonal_share < 1 and row.head.eigenspace_alignment > 0
     assert method.training
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())

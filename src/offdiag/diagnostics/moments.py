@@ -12,11 +12,17 @@ from offdiag._types import Covariance, Embeddings
 class Moments:
     """Count, mean and scatter of all rows seen, in float64.
 
-    Memory: 8 dim^2 bytes, three times that within an update, whatever the number of rows. The
+    Memory: 8 dim^2 bytes whatever the number of rows, twice that to read them. The
     result does not depend on how the rows are batched, and a mean that dwarfs the spread
     costs no digits: rows are kept relative to the first row seen, and batches are joined by the
     pairwise rule of Chan, Golub & LeVeque 1979. Rows that are not finite make everything nan;
     no row at all gives nan. `device` is where the sums live; rows are brought there.
+
+    >>> moments = Moments(2)
+    >>> moments.update(torch.tensor([[1e6, 0.0], [1e6 + 2, 0.0]]))
+    >>> moments.update(torch.tensor([[1e6 + 1, 3.0]]))
+    >>> moments.count, moments.mean.tolist()
+    (3, [1000001.0, 1.0])
     """
 
     def __init__(self, dim: int, *, device: torch.device | str = "cpu") -> None:
@@ -38,7 +44,8 @@ class Moments:
         z = z - self._origin
         mean = z.mean(0)
         z -= mean
-        self._join(len(z), mean, z.T @ z)
+        self._join(len(z), mean)
+        self._scatter.addmm_(z.T, z)
 
     @torch.no_grad()
     def merge(self, other: "Moments") -> None:
@@ -50,7 +57,8 @@ class Moments:
         if self.count == 0:
             self._origin = other._origin.to(device, copy=True)
         shift = other._origin.to(device) - self._origin
-        self._join(other.count, shift + other._mean.to(device), other._scatter.to(device))
+        self._join(other.count, shift + other._mean.to(device))
+        self._scatter += other._scatter.to(device)
 
     @torch.no_grad()
     def all_reduced(self, group: dist.ProcessGroup | None = None) -> "Moments":
@@ -101,10 +109,12 @@ class Moments:
         """Mean outer product of the rows as they are, divided by n; nan before the first row."""
         return self.covariance() + torch.outer(self.mean, self.mean)
 
-    def _join(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+    def _join(self, count: int, mean: Tensor) -> None:
+        """Move count and mean, and add to the scatter what the two means' distance makes of it."""
         total = self.count + count
         delta = mean - self._mean
-        self._scatter += scatter + torch.outer(delta, delta) * (self.count * count / total)
+        # In place: of a wide part the matrix is large, and each copy costs a pass over it.
+        self._scatter.addr_(delta, delta, alpha=self.count * count / total)
         self._mean = self._mean + delta * (count / total)
         self.count = total
 

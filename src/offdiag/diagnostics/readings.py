@@ -30,7 +30,13 @@ def read_part(view_a: Tensor, view_b: Tensor | None = None) -> Readings:
     alignment and LiDAR are nan. All else is read from `view_a`. Uniformity and LiDAR take
     at most 1,024 rows, drawn with a fixed seed. Constant embeddings, or a single row, have no
     spectrum: what needs one is nan. Fewer rows than dimensions leave directions without
-    variance. DataError if the embeddings are not a float matrix or not finite.
+    variance. DataError if the embeddings are not a float matrix or not finite. Takes the memory
+    of about two float64 copies: for more rows than that, use `readings_of`.
+
+    >>> line = torch.randn(100, 1, generator=torch.Generator().manual_seed(0)) * torch.ones(8)
+    >>> readings = read_part(line)
+    >>> round(readings.effective_rank, 3), readings.condition_number, readings.lidar
+    (1.0, inf, nan)
     """
     z = checked(view_a, "the embeddings")
     if view_b is not None and checked(view_b, "the second view").shape != z.shape:

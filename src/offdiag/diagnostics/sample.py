@@ -1,10 +1,10 @@
 """A bounded, uniform sample of the rows of a stream."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from offdiag._checks import DataError, at_least
-from offdiag._types import Embeddings
 
 SAMPLE_ROWS = 1024
 """How many rows the readings that compare rows with rows take: uniformity and LiDAR."""
@@ -16,6 +16,14 @@ class RowSample:
     Each row draws a random key, and the smallest keys stay: the sample depends on the seed and on
     the order of the rows, not on how they are batched. Memory: capacity * dim numbers a view,
     where and as the rows came. The order of the rows kept is random.
+
+    >>> sample = RowSample(3)
+    >>> for start in range(0, 1000, 100):
+    ...     view = torch.arange(start, start + 100.0)[:, None]
+    ...     sample.update(view, -view)
+    >>> a, b = sample.rows
+    >>> sample.seen, a.shape, bool((a == -b).all())
+    (1000, torch.Size([3, 1]), True)
     """
 
     def __init__(self, capacity: int = SAMPLE_ROWS, seed: int = 0) -> None:
@@ -27,8 +35,11 @@ class RowSample:
         self._rows: tuple[Tensor, ...] = ()
 
     @torch.no_grad()
-    def update(self, *views: Embeddings) -> None:
-        """Show the next rows, shape (batch, dim); row i of every view is kept, or not, together."""
+    def update(self, *views: Float[Tensor, "_ _"]) -> None:
+        """Show the next rows, shape (batch, dim); row i of every view is kept, or not, together.
+
+        The views may differ in width.
+        """
         shapes = [tuple(view.shape) for view in views]
         if not views or any(shape[0] != shapes[0][0] for shape in shapes):
             raise DataError(

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from offdiag._types import Embeddings, Scalar
-from offdiag.diagnostics.spectrum import eigenvalues, rankme_of_eigenvalues
+from offdiag.diagnostics.spectrum import eigenvalues
 
 PAIRS_AT_ONCE = 1024
 
@@ -46,13 +46,14 @@ def lidar(
 ) -> Scalar:
     """LiDAR (Thilak et al. 2023), in [1, min(objects - 1, dim)] up to epsilon.
 
-    The RankMe of a discriminant analysis in which each image is a class and its views are the
+    The rank of a discriminant analysis in which each image is a class and its views are the
     members: the exponential of the entropy of p_k = l_k / sum(l) + epsilon, with l the
-    eigenvalues of Sw^-1/2 Sb Sw^-1/2. Sb is the covariance of the images' means (divided by
-    objects - 1), Sw the covariance within images (divided by objects * (views - 1)) plus delta
-    times the identity. 1: the images differ in one direction only; large: in many, measured
-    against what augmentation changes. Blind to rotation and shift, but not to scale: delta is
-    absolute, and matters where the embeddings are small.
+    eigenvalues (not their roots, unlike RankMe) of Sw^-1/2 Sb Sw^-1/2. Sb is the covariance of
+    the images' means (divided by objects - 1), Sw the covariance within images (divided by
+    objects * (views - 1)) plus delta times the identity. 1: the images differ in one direction
+    only; large: in many, measured against what augmentation changes. Where
+    objects * (views - 1) < dim, delta stands for the directions in which no change was seen, and
+    they weigh most. Blind to rotation and shift, but not to scale: delta is absolute.
 
     `views[i, j]` is view j of image i. Rows stacked view by view, as most code has them,
     must be grouped first: `torch.stack((view_a, view_b), 1)`. Fewer than two images
@@ -71,9 +72,9 @@ def lidar(
         basis, _ = torch.linalg.qr(torch.cat((within, between)).T)
         within, between = within @ basis, between @ basis
     Sw = within.T @ within / (objects * (q - 1))
-    Sw.diagonal().add_(delta)
+    # Large embeddings can push delta below rounding, where the factorisation would fail.
+    Sw.diagonal().add_(delta + dim * torch.finfo(Sw.dtype).eps * Sw.diagonal().max())
     whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(Sw), between.T, upper=False)
     gram = whitened @ whitened.T if len(Sw) <= objects else whitened.T @ whitened
-    return rankme_of_eigenvalues(
-        eigenvalues(gram / (objects - 1)), rows=objects - 1, epsilon=epsilon
-    )
+    found = eigenvalues(gram)[: objects - 1]
+    return torch.special.entr(found / found.sum() + epsilon).sum().exp()
