@@ -1,69 +1,250 @@
-"""Laws of the verdict on one run."""
+"""Laws of the verdict: what it says of histories made of spectra, and what it never asks."""
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import pytest
+import torch
 
-from offdiag.diagnostics.verdict import Kind, judge, rank_floor
+from offdiag.diagnostics.readings import noise_readings, read_part
+from offdiag.diagnostics.verdict import (
+    COLLAPSED,
+    Kind,
+    judge,
+    judge_embeddings,
+    rank_floor,
+)
+from offdiag.results.observation import Observation
+from offdiag.results.readings import HeadReadings, Readings
 
-from ..report import synthetic
+DIM, ROWS = 64, 256
+SPREAD_OUT, FEW, POINT = (40.0, 0.0), (2.0, 0.0), (40.0, 30.0)
 
 
-def history(rank: float, *, spread: float = 0.95, width: int = 64):
-    row = synthetic.run("a", width=width, rows=[1, 2]).history[-1]
-    projection = synthetic.readings(width, rank, spread=spread)
-    return (row, replace(row, projection=projection))
+@cache
+def read(directions: float, mean: float, *, scale: float = 1.0, dim: int = DIM) -> Readings:
+    """Readings of Gaussian rows whose eigenvalues fall off over so many directions, around a mean
+    of so many standard deviations."""
+    draw = torch.Generator().manual_seed(0)
+    fall = torch.exp(-torch.arange(dim) / directions)
+    rows = torch.randn(ROWS, dim, generator=draw) * fall + mean * fall.norm() / dim**0.5
+    return read_part(scale * rows)
+
+
+def run(*course, part: str = "projector", start=(20.0, 4.0), **changes) -> list[Observation]:
+    """A random start, then one observation for each (directions, mean)."""
+    rows = [Observation(step=0, parts={part: read(*start)})] if start else []
+    return rows + [
+        Observation(step=10 * i, parts={part: replace(read(*what), **changes)})
+        for i, what in enumerate(course, 1)
+    ]
+
+
+HISTORIES = {
+    Kind.HEALTHY: run(*[SPREAD_OUT] * 8),
+    Kind.DIMENSIONAL: run(*[FEW] * 8),
+    Kind.COMPLETE: run(*[POINT] * 8),
+    Kind.PARTIAL: run(*[SPREAD_OUT] * 8, *[(10.0, 0.0)] * 4),
+    Kind.UNKNOWN: run(SPREAD_OUT),
+}
+
+
+@pytest.mark.parametrize("kind", HISTORIES)
+def test_a_history_of_each_kind_gives_its_kind(kind):
+    assert judge(HISTORIES[kind]).kind is kind
+
+
+def test_the_score_is_above_one_half_just_when_a_bound_is_passed():
+    scores = {kind: judge(history).score for kind, history in HISTORIES.items()}
+    assert scores[Kind.HEALTHY] < scores[Kind.PARTIAL] < 0.5
+    assert min(scores[Kind.DIMENSIONAL], scores[Kind.COMPLETE]) > 0.5
+    assert math.isnan(scores[Kind.UNKNOWN])
+
+
+def test_more_collapse_never_lowers_the_score():
+    for worse in (
+        [(40.0 * 0.7**i, 0.0) for i in range(12)],  # fewer directions
+        [(40.0, 1.5 * i) for i in range(12)],  # closer to one point
+    ):
+        scores = [judge(run(*[what] * 4)).score for what in worse]
+        assert all(b >= a - 1e-9 for a, b in zip(scores, scores[1:], strict=False))
+        assert scores[0] < 0.3 and scores[-1] > 0.6
+
+
+@pytest.mark.parametrize("kind", [kind for kind in HISTORIES if kind is not Kind.UNKNOWN])
+def test_the_scale_of_the_embeddings_does_not_matter(kind):
+    def scaled(row: Observation, factor: float) -> Observation:
+        what = {Kind.HEALTHY: SPREAD_OUT, Kind.DIMENSIONAL: FEW, Kind.COMPLETE: POINT}.get(kind)
+        if what is None or row.step == 0:
+            return row
+        return replace(row, parts={"projector": read(*what, scale=factor)})
+
+    for factor in (1e-4, 1e4):
+        history = [scaled(row, factor) for row in HISTORIES[kind]]
+        assert judge(history).kind is kind
+        assert judge(history).score == pytest.approx(judge(HISTORIES[kind]).score, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", HISTORIES)
+def test_the_loss_has_no_say(kind):
+    verdict = judge(HISTORIES[kind])
+    for loss in (0.0, 1e9, -math.inf):
+        told = judge([replace(row, loss=loss) for row in HISTORIES[kind]])
+        assert repr(told) == repr(verdict)  # repr, because nan is not nan
+
+
+def test_what_is_seen_of_a_run_holds_no_label():
+    names = {field for value in (Observation, Readings) for field in value.__dataclass_fields__}
+    assert not {name for name in names if "label" in name or "knn" in name or "accura" in name}
+
+
+def test_nothing_is_said_of_few_observations_or_of_what_is_not_finite():
+    assert judge([]).kind is Kind.UNKNOWN
+    assert judge(run(FEW, FEW)).kind is Kind.UNKNOWN
+    assert judge([*run(*[FEW] * 4), Observation(step=99, parts={})]).kind is Kind.UNKNOWN
+    assert judge(run(*[SPREAD_OUT] * 4, effective_rank=math.nan, rankme=math.nan)).kind is (
+        Kind.UNKNOWN
+    )
+    assert judge(run(*[SPREAD_OUT] * 4, std=math.nan)).kind is Kind.UNKNOWN
+
+
+def test_nothing_is_said_of_a_run_that_never_left_its_random_start():
+    verdict = judge(run(*[POINT] * 6, start=POINT))
+    assert verdict.kind is Kind.UNKNOWN and "random start" in verdict.sentence
+    assert judge(run(*[POINT] * 6)).kind is Kind.COMPLETE
+
+
+def test_outputs_that_are_all_alike_are_called_even_without_a_rank():
+    history = run(*[POINT] * 4, effective_rank=math.nan, rankme=math.nan)
+    assert judge(history).kind is Kind.COMPLETE
+
+
+@pytest.mark.parametrize("kind", [Kind.HEALTHY, Kind.DIMENSIONAL, Kind.COMPLETE, Kind.PARTIAL])
+def test_the_readings_of_old_runs_are_enough(kind):
+    kept = ("dim", "effective_rank", "rankme", "std", "top_share")
+    old = [
+        replace(
+            row,
+            parts={
+                part: Readings(**{name: getattr(readings, name) for name in kept})
+                for part, readings in row.parts.items()
+            },
+        )
+        for row in HISTORIES[kind]
+    ]
+    assert judge(old).kind is kind
+
+
+def test_one_odd_batch_decides_nothing():
+    course = [SPREAD_OUT] * 5 + [FEW] + [SPREAD_OUT] * 5
+    for end in range(4, len(course) + 1):
+        assert judge(run(*course[:end])).kind is Kind.HEALTHY
+
+
+def test_a_sudden_collapse_is_setting_in_before_it_is_called():
+    kinds = [judge(run(*[SPREAD_OUT] * 8, *[FEW] * n)).kind for n in range(6)]
+    first = next(i for i, kind in enumerate(kinds) if kind in COLLAPSED)
+    assert Kind.PARTIAL in kinds[:first]
+    assert set(kinds[first:]) == {Kind.DIMENSIONAL}
+
+
+def test_since_when_and_which_part():
+    late = run(*[SPREAD_OUT] * 8, *[FEW] * 6)
+    verdict = judge(late)
+    assert verdict.part == "projector"
+    assert 80 < verdict.since_step <= 110  # the median of three lags by one or two
+    assert judge(run(*[FEW] * 6)).since_step == 10
+    healthy = judge(HISTORIES[Kind.HEALTHY])
+    assert healthy.part is None and healthy.since_step is None and healthy.advice == ()
+
+
+def test_the_first_part_that_collapses_is_named():
+    def both(encoder, projector):
+        return [
+            replace(a, parts={"encoder": a.parts["projector"], "projector": b.parts["projector"]})
+            for a, b in zip(run(*[encoder] * 5), run(*[projector] * 5), strict=True)
+        ]
+
+    assert judge(both(FEW, FEW)).part == "encoder"
+    assert judge(both(SPREAD_OUT, FEW)).part == "projector"
+    assert judge(run(*[FEW] * 5, part="predictor")).part == "predictor"
+
+
+def test_a_predictor_of_few_directions_is_no_collapse():
+    history = [
+        replace(row, parts={**row.parts, "predictor": read(*FEW)})
+        for row in HISTORIES[Kind.HEALTHY]
+    ]
+    assert judge(history).kind is Kind.HEALTHY
+
+
+def test_the_best_checkpoint_is_the_last_one_before_the_fall():
+    history = [
+        replace(row, checkpoint=f"step-{row.step}" if row.step % 20 == 0 else None)
+        for row in run(*[SPREAD_OUT] * 9, *[FEW] * 6)
+    ]
+    verdict = judge(history)
+    assert verdict.best_step == 90
+    assert verdict.best_checkpoint == "step-80"
+
+
+def test_advice_names_its_sources_and_looks_at_the_head_first_where_it_does_nothing():
+    history = run(*[FEW] * 6)
+    idle = judge([replace(row, head=HeadReadings(off_diagonal_norm=0.0)) for row in history])
+    assert "head" in idle.advice[0].cause
+    moved = judge([replace(row, head=HeadReadings(off_diagonal_norm=2.0)) for row in history])
+    assert idle.advice[0] not in moved.advice
+    assert all(a.cause and a.remedy and a.source for a in idle.advice + moved.advice)
+    late = judge(run(*[SPREAD_OUT] * 8, *[FEW] * 6))
+    assert "changed" in late.advice[0].cause
+
+
+def test_noise_of_the_same_shape_sets_the_bound_where_rows_are_few():
+    """30 rows of 512 dimensions hold at most 29 directions, however healthy."""
+    draw = torch.Generator().manual_seed(0)
+    few = read_part(torch.randn(30, 512, generator=draw))
+    history = [Observation(step=i, parts={"projector": few}) for i in range(1, 6)]
+    noise = {"projector": noise_readings(30, 512)}
+    assert rank_floor(noise["projector"].effective_rank) < rank_floor(512)
+    assert judge(history, noise=noise).kind is Kind.HEALTHY
+
+
+def test_a_wide_projection_needs_no_more_than_twelve_directions():
+    assert rank_floor(2048) == rank_floor(100) == pytest.approx(12)
+
+
+def test_a_narrow_projection_is_called_only_where_something_else_speaks():
+    def narrow(mean):
+        readings = read(8.0, mean, dim=8)
+        return [Observation(step=i, parts={"projector": readings}) for i in range(1, 6)]
+
+    assert judge(narrow(0.0)).kind is Kind.UNKNOWN
+    assert "too narrow" in judge(narrow(0.0)).sentence
+    assert judge(narrow(30.0)).kind is Kind.COMPLETE
 
 
 @pytest.mark.parametrize(
-    ("rank", "spread", "kind"),
-    [
-        (14.6, 0.95, Kind.HEALTHY),
-        (6.5, 0.95, Kind.HEALTHY),
-        (6.3, 0.95, Kind.DIMENSIONAL),
-        (1.0, 0.95, Kind.DIMENSIONAL),
-        (14.6, 0.05, Kind.COMPLETE),
-        (math.nan, 0.0, Kind.COMPLETE),
-        (math.nan, 0.95, Kind.UNKNOWN),
-        (14.6, math.nan, Kind.UNKNOWN),
-    ],
+    ("what", "kind"),
+    [(SPREAD_OUT, Kind.HEALTHY), (FEW, Kind.DIMENSIONAL), (POINT, Kind.COMPLETE)],
 )
-def test_the_rule_in_a_table(rank, spread, kind):
-    rows = history(14.6, spread=spread)
-    last = replace(rows[-1], projection=replace(rows[-1].projection, effective_rank=rank))
-    assert judge((rows[0], last)).kind is kind
+def test_one_file_of_embeddings(what, kind):
+    verdict = judge_embeddings(read(*what), noise_readings(ROWS, DIM))
+    assert verdict.kind is kind
+    assert "embeddings" in verdict.sentence and verdict.since_step is None
+    assert bool(verdict.advice) == (kind is not Kind.HEALTHY)
 
 
-def test_the_verdict_does_not_ask_for_the_loss():
-    rows = history(3.0)
-    kinds = {judge((rows[0], replace(rows[1], loss=loss))).kind for loss in (0.0, 0.5, math.nan)}
-    assert kinds == {Kind.DIMENSIONAL}
+def test_one_embedding_or_constant_ones_cannot_be_ranked():
+    one = read_part(torch.randn(1, DIM, generator=torch.Generator().manual_seed(0)))
+    assert judge_embeddings(one, noise_readings(1, DIM)).kind is Kind.UNKNOWN
+    constant = read_part(torch.ones(50, DIM))
+    assert judge_embeddings(constant, noise_readings(50, DIM)).kind is Kind.COMPLETE
 
 
-def test_a_single_reading_or_a_narrow_projection_cannot_tell():
-    assert judge(history(3.0)[1:]).kind is Kind.UNKNOWN
-    assert judge(history(1.5, width=8)).kind is Kind.UNKNOWN
-
-
-def test_the_last_reading_decides():
-    low, high = history(3.0)[1], history(20.0)[1]
-    assert judge((low, high)).kind is Kind.HEALTHY
-    assert judge((high, low)).kind is Kind.DIMENSIONAL
-
-
-def test_a_wide_projection_needs_ten_directions():
-    assert rank_floor(2048) == rank_floor(100) == 10
-    rows = history(12.0, width=300)
-    verdict = judge(rows)
-    assert verdict.kind is Kind.HEALTHY
-    assert "of 300" in verdict.sentence
-
-
-def test_the_evidence_holds_the_readings_and_their_bounds():
-    verdict = judge(history(3.0))
-    assert verdict.evidence[0] == (
-        "effective rank of the projection 3.0 of 64 (collapse: below 6.4)"
-    )
-    assert "0.119" in verdict.evidence[1] and "0.125" in verdict.evidence[1]
-    assert len(verdict.evidence) == 3
+def test_the_evidence_holds_the_readings_and_what_they_are_set_against():
+    told = judge(HISTORIES[Kind.DIMENSIONAL], noise={"projector": noise_readings(ROWS, DIM)})
+    assert told.evidence[0].startswith("effective rank of the projection ")
+    for reference in ("collapse: below", "noise of the same shape", "random start", "best so far"):
+        assert reference in told.evidence[0]
+    assert "healthy: near 0.125" in told.evidence[1]

@@ -27,7 +27,7 @@ RANK_FRACTION, RANK_WIDTH = 0.12, 100
 or of 100 if that is less: a wide projection of natural images never fills its width."""
 LEAST_WIDTH = 20
 """Below this width the share is no more than two directions: the rank rule is silent."""
-UNIFORMITY = -1.25
+UNIFORMITY = -1.2
 """Dimensional collapse: uniformity (Wang & Isola 2020) above this. -0.69: two opposite points;
 -1.57: a circle, evenly used; -2.08: a sphere in three dimensions. Not asked of an encoder, whose
 features after a ReLU share a mean whatever else they do."""
@@ -115,7 +115,7 @@ def judge(
 
     complete collapse: std of the normalised outputs below 0.25/sqrt(width);
     dimensional collapse: effective rank below 0.12 of that of noise (of 100 if that is less), for
-    the encoder also below 0.4 of its random start's, for other parts also a uniformity above -1.25;
+    the encoder also below 0.4 of its random start's, for other parts also a uniformity above -1.2;
     partial collapse setting in: one of these at the last observation only, or an effective rank
     below 0.6 of the run's own best, its first quarter left out;
     cannot tell: fewer than three observations besides the random start, outputs that are not

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from offdiag.diagnostics.verdict import Kind, Verdict, judge
+from offdiag.diagnostics.verdict import COLLAPSED, Kind, Verdict, judge
 from offdiag.report.numbers import epoch, percent, significant
 from offdiag.results.history import RunRecord
 
@@ -14,8 +14,6 @@ OBJECTIVE = ("data", "method", "normaliser", "stop_gradient", "views")
 
 FEW = 4
 """So many runs are named one by one; of more, the ends."""
-
-COLLAPSED = (Kind.DIMENSIONAL, Kind.COMPLETE)
 
 HEADS: Mapping[str, str] = {
     "none": "without a head",
@@ -97,6 +95,8 @@ def _one(run: Case) -> str:
     match run.verdict.kind:
         case Kind.HEALTHY:
             return f"{start} {_keeps(run)}: it does not collapse."
+        case Kind.PARTIAL:
+            return f"{start}, a partial collapse is setting in: {_lower(run.verdict.sentence)}"
         case Kind.UNKNOWN:
             return f"{start}, nothing can be said of collapse yet: {_lower(run.verdict.sentence)}"
         case _:
@@ -108,6 +108,7 @@ def _several(runs: Sequence[Case]) -> list[str]:
         (run for run in runs if run.verdict.kind is Kind.HEALTHY), key=lambda run: -run.rank
     )
     collapsed = [run for run in runs if run.collapsed]
+    waning = [run for run in runs if run.verdict.kind is Kind.PARTIAL]
     unknown = [run for run in runs if run.verdict.kind is Kind.UNKNOWN]
     sentences = []
     if healthy and collapsed:
@@ -119,6 +120,8 @@ def _several(runs: Sequence[Case]) -> list[str]:
             sentences.append(f"The projection does not collapse {_told(rest)}.")
     elif collapsed:
         which = f"All {len(runs)} runs collapse" if not unknown else "Each run judged collapses"
+        if waning:
+            which = "The projection collapses"
         sentences.append(f"{which}: {_told(collapsed)}.")
     elif healthy:
         which = f"None of the {len(runs)} runs" if not unknown else "No run that can be judged"
@@ -126,7 +129,10 @@ def _several(runs: Sequence[Case]) -> list[str]:
         if len(healthy) > FEW:
             ends = healthy[-1], healthy[0]
             told = "between " + _listed([f"{_rank(run)} {run.called}" for run in ends])
-        sentences.append(f"{which} collapses: the projection keeps an effective rank of {told}.")
+        keeps = f"the projection keeps an effective rank of {told}."
+        sentences.append(_capital(keeps) if waning else f"{which} collapses: {keeps}")
+    if waning:
+        sentences.append(f"A partial collapse is setting in {_told(waning)}.")
     if unknown:
         told = _listed([run.called for run in unknown])
         sentences.append(f"Nothing can be said of collapse yet {told}.")
