@@ -69,7 +69,7 @@ class Setting:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
-SETTINGS = (Setting("32-true", False), Setting("32-true", True), Setting("bf16-mixed", True))
+SETTINGS = (Setting("32-true", False), Setting("bf16-mixed", True))
 
 
 @dataclass
