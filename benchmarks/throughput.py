@@ -42,6 +42,7 @@ from offdiag.methods.method import AbstractMethod
 from offdiag.methods.simsiam import SimSiam
 from offdiag.runs.circumstances import circumstances
 from offdiag.training.fit import Progress, fit
+from offdiag.training.heap import keep_freed_memory
 from offdiag.training.optimizers import make_optimizer
 from offdiag.training.schedules import Schedule
 
@@ -369,6 +370,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write images/s here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as `offdiag train` does; every contender has it
     device = torch.device(options.device)
     about = circumstances(device)
     print(f"{about['date']}, {about['device']}, {about['cores']} cores, {about['threads']} threads")

@@ -15,6 +15,7 @@ from offdiag.runs.config import RunConfig
 from offdiag.runs.processes import Place, ProcessEnded, launch
 from offdiag.runs.recipes import RECIPES, SIZES
 from offdiag.runs.train import SILENT, resume, train
+from offdiag.training.heap import keep_freed_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ class Train:
 
     def run_here(self) -> None:
         """Train in this process, which may be one of several that share the run."""
+        keep_freed_memory()
         directory = self._directory()
         first = Place.here().rank == 0
         with training_bar(directory.name) if first else nullcontext(SILENT) as watcher:

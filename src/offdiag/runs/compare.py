@@ -23,6 +23,7 @@ from offdiag.runs.build import pick_device
 from offdiag.runs.config import RunConfig
 from offdiag.runs.train import Watcher, resume, train
 from offdiag.training.checkpoint import load_checkpoint
+from offdiag.training.heap import keep_freed_memory
 
 TABLE_FILE = "table.parquet"
 GRID_FILE = "grid.json"
@@ -234,6 +235,7 @@ def _run_cell(name: str, config: RunConfig, directory: Path, threads: int, owner
     """Train one cell or go on with it; its name, and why it failed if it did."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    keep_freed_memory()
     try:
         watcher = Watcher(stepped=_end_with(owner))
         if (directory / CONFIG_FILE).exists():

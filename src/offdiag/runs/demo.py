@@ -13,6 +13,7 @@ from offdiag.results.comparison import Ending
 from offdiag.results.history import RunRecord
 from offdiag.runs.config import RunConfig
 from offdiag.runs.train import train
+from offdiag.training.heap import keep_freed_memory
 
 DEMO_HEADS = ("none", "off-diagonal", "linear", "mlp")
 
@@ -59,6 +60,7 @@ def summary(records: Sequence[RunRecord]) -> dict[str, Any]:
 
 def _train_alone(config: RunConfig, out: Path) -> RunRecord:
     torch.set_num_threads(1)
+    keep_freed_memory()
     return train(config, out)
 
 
