@@ -50,7 +50,7 @@ BATCH = 128
 IMAGES = 8_192
 LEARNING_RATE = 0.06
 MOMENTUM = 0.996
-NETS = {"small": ("small", 24), "resnet18": ("resnet18", 4)}
+NETS = {"small": ("small", 24), "resnet18": ("resnet18", 3)}
 """Encoder and timed steps a round (on an accelerator ten times as many)."""
 NORMALISATION = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
