@@ -64,9 +64,12 @@ def parse(words: Sequence[str]) -> Command:
     named = words[0] if words else ""
     if named in COMMANDS:
         kind = _load(named)
+        given: dict[str, Any] = {}
         # Only the commands that train know recipes; the others start without them.
-        default = import_module(RECIPE_DEFAULTS).defaults(kind, words) if named in RECIPES else None
-        command: Command = tyro.cli(kind, prog=f"offdiag {named}", args=words[1:], default=default)
+        if named in RECIPES:
+            default = import_module(RECIPE_DEFAULTS).defaults(kind, words)
+            given = {} if default is None else {"default": default}
+        command: Command = tyro.cli(kind, prog=f"offdiag {named}", args=words[1:], **given)
         return command
     every: Any = reduce(or_, (Annotated[_load(name), subcommand(name)] for name in COMMANDS))
     command = tyro.cli(

@@ -10,7 +10,7 @@ from offdiag.results.readings import HeadReadings
 
 PANELS: tuple[tuple[str, Callable[[HeadReadings], float]], ...] = (
     ("off-diagonal norm |offdiag E|", lambda head: head.off_diagonal_norm),
-    ("asymmetry norm |E − Eᵀ|", lambda head: head.asymmetry * head.off_diagonal_norm),
+    ("asymmetry norm |E − E^T|", lambda head: head.asymmetry * head.off_diagonal_norm),
     ("their ratio", lambda head: head.asymmetry),
 )
 
