@@ -51,13 +51,13 @@ def small(full: RunConfig, *, epochs: int) -> RunConfig:
 def paper_cifar10(size: str) -> RunConfig:
     """CIFAR-10; `--data folder:PATH` takes a copy of your own."""
     full = paper("cifar10")
-    return full if size == "full" else small(full, epochs=50)
+    return full if size == "full" else small(full, epochs=40)
 
 
 def paper_cifar100(size: str) -> RunConfig:
     """CIFAR-100."""
     full = paper("cifar100")
-    return full if size == "full" else small(full, epochs=50)
+    return full if size == "full" else small(full, epochs=40)
 
 
 def paper_stl10(size: str) -> RunConfig:
