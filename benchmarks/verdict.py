@@ -2,13 +2,15 @@
 
     python benchmarks/verdict.py OUT [--markdown FILE] [--runs] [--tuning-only]
 
-OUT is what verdict_runs.py wrote; its docstring says what a run is in truth. Prints, for the runs
-that tuning saw and for those held out: area under the ROC curve of the verdict's score, precision
-and recall of "it collapses", false alarms, time to detection, and the same for what others
-have: std, RankMe, effective rank and the loss, each alone. A reading alone is given the threshold
-that separates the tuning runs best (largest recall minus false-alarm rate) and is used as it is
-at the last observation, over its largest value (1/sqrt(width), width) where there is one.
-Intervals are the 2.5 and 97.5 percentiles of 2,000 bootstrap draws of runs.
+OUT is what verdict_runs.py wrote; its docstring says what a run is in truth. Prints, for round two
+(held out, by both counts of the truth) and for round one (which tuned the rule): area under the ROC
+curve of the verdict's score, precision and recall of "it collapses", false alarms, rank
+correlation of the score with what the linear probe lost (Spearman, grey zone included), time to
+detection, and the same for what others have: std, RankMe, effective rank and the loss, each alone.
+A reading alone is given the threshold that separates the runs of round one best (largest recall
+minus false-alarm rate) and is used as it is at the last observation, over its largest value
+(1/sqrt(width), width) where there is one. Intervals are the 2.5 and 97.5 percentiles of 2,000
+bootstrap draws of runs.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 from verdict_runs import held_out
 
 from offdiag.diagnostics.verdict import COLLAPSED, Verdict, judge
@@ -88,7 +91,8 @@ def load(out: Path) -> list[Run]:
 
 
 def lost(run: Run, runs: Sequence[Run], measure: str) -> float:
-    best = max(r.truth[measure]["projection"] for r in _same(run, runs))
+    """What the run lost against the best of these runs on the same data, of the way to chance."""
+    best = max(other.truth[measure]["projection"] for other in _same(run, runs))
     return (best - run.truth[measure]["projection"]) / (best - CHANCE)
 
 
@@ -178,16 +182,21 @@ def interval(
     return float(low), float(high)
 
 
-def table(runs: Sequence[Run], kinds: dict[str, str], *, every: Sequence[Run]) -> list[str]:
+def table(
+    runs: Sequence[Run], kinds: dict[str, str], *, every: Sequence[Run], best_of: Sequence[Run]
+) -> list[str]:
     """Rows of a Markdown table: each score on these runs."""
     judged = [run for run in runs if kinds[run.name] != "grey"]
     truth = np.array([kinds[run.name] == "collapsed" for run in judged])
-    tuning = [r for r in every if not r.held_out and kinds[r.name] != "grey"]
-    tuned = np.array([kinds[run.name] == "collapsed" for run in tuning])
+    one = [run for run in every if not run.held_out]
+    seen_kinds = {run.name: true_kind(run, one) for run in one}
+    tuning = [run for run in one if seen_kinds[run.name] != "grey"]
+    tuned = np.array([seen_kinds[run.name] == "collapsed" for run in tuning])
+    linear = [lost(run, best_of, "linear") for run in runs]
     random = np.random.default_rng(0)
     lines = [
-        "| score | AUC | precision | recall | false alarms |",
-        "|---|---|---|---|---|",
+        "| score | AUC | precision | recall | false alarms | correlation |",
+        "|---|---|---|---|---|---|",
     ]
     for name, score in SCORES.items():
         values = finite([score(run) for run in judged])
@@ -211,7 +220,11 @@ def table(runs: Sequence[Run], kinds: dict[str, str], *, every: Sequence[Run]) -
                 (auc(values[truth], values[~truth]), precision, recall), bounds, strict=True
             )
         ]
-        lines.append(f"| {name} | {' | '.join(cells)} | {alarms} of {int((~truth).sum())} |")
+        correlation = spearmanr(finite([score(run) for run in runs]), linear).statistic
+        lines.append(
+            f"| {name} | {' | '.join(cells)} | {alarms} of {int((~truth).sum())} | "
+            f"{correlation:.2f} |"
+        )
     return lines
 
 
@@ -243,7 +256,9 @@ def timing(runs: Sequence[Run], kinds: dict[str, str], *, every: Sequence[Run]) 
     return lines
 
 
-def one_by_one(runs: Sequence[Run], kinds: dict[str, str], *, every: Sequence[Run]) -> list[str]:
+def one_by_one(
+    runs: Sequence[Run], kinds: dict[str, str], *, every: Sequence[Run], best_of: Sequence[Run]
+) -> list[str]:
     """Every run with its truth and its verdict."""
     lines = [
         "| run | mode | lost, linear | lost, kNN | truth | verdict | score | part | "
@@ -254,8 +269,8 @@ def one_by_one(runs: Sequence[Run], kinds: dict[str, str], *, every: Sequence[Ru
         verdict, called = run.verdict, run.called_at()
         there = there_at(run, every, kinds) if kinds[run.name] == "collapsed" else math.nan
         lines.append(
-            f"| {run.name} | {run.truth['mode']} | {lost(run, every, 'linear'):.2f} | "
-            f"{lost(run, every, 'knn'):.2f} | {kinds[run.name]} | {verdict.kind.value} | "
+            f"| {run.name} | {run.truth['mode']} | {lost(run, best_of, 'linear'):.2f} | "
+            f"{lost(run, best_of, 'knn'):.2f} | {kinds[run.name]} | {verdict.kind.value} | "
             f"{verdict.score:.2f} | {verdict.part or ''} | "
             f"{'' if math.isnan(there) else f'{there:.2f}'} | "
             f"{f'{called:.2f}' if math.isfinite(called) else ''} |"
@@ -271,17 +286,22 @@ def main() -> None:
     parser.add_argument("--tuning-only", action="store_true", help="leave the held-out runs shut")
     options = parser.parse_args()
     every = load(options.out)
-    kinds = {run.name: true_kind(run, every) for run in every}
+    one = [run for run in every if not run.held_out]
+    two = [run for run in every if run.held_out]
     lines = []
-    for title, held in (("Held-out runs", True), ("Runs that tuning saw", False)):
-        if held and options.tuning_only:
+    for title, runs, best_of, told in (
+        ("Round two, held out", two, every, True),
+        ("Round two against the best of round one alone", two, one, False),
+        ("Round one, which tuned the rule", one, one, True),
+    ):
+        if runs is two and options.tuning_only:
             continue
-        runs = [run for run in every if run.held_out == held]
-        lines += [f"## {title} ({len(runs)})", ""]
-        lines += table(runs, kinds, every=every) + [""]
+        kinds = {run.name: true_kind(run, best_of) for run in every}
+        lines += [f"## {title} ({len(runs)} runs)", ""]
+        lines += table(runs, kinds, every=every, best_of=best_of) + [""]
         lines += timing(runs, kinds, every=every) + [""]
-        if options.runs:
-            lines += one_by_one(runs, kinds, every=every) + [""]
+        if options.runs and told:
+            lines += one_by_one(runs, kinds, every=every, best_of=best_of) + [""]
     lines += ["```", json.dumps(circumstances(), indent=1), "```"]
     print("\n".join(lines))
     if options.markdown:

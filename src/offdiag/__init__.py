@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from offdiag._checks import ConfigError, DataError, OffdiagError, RunError, TrainingError
+    from offdiag.diagnostics.advice import Advice
     from offdiag.diagnostics.diagnosis import Diagnosis
     from offdiag.diagnostics.monitor import Monitor
+    from offdiag.diagnostics.verdict import Kind, Verdict, judge, judge_embeddings
     from offdiag.encoders import Encoder, projector, resnet, small_conv
     from offdiag.heads import HEADS, BiasHead, IdentityInitHead, LinearHead, MLPHead, head_matrix
     from offdiag.losses import alignment_loss, batch_normalise, l2_normalise
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Advice",
     "BYOL",
     "BiasHead",
     "Comparison",
@@ -43,6 +46,7 @@ __all__ = [
     "Grid",
     "HEADS",
     "IdentityInitHead",
+    "Kind",
     "LinearHead",
     "MLPHead",
     "Monitor",
@@ -52,12 +56,15 @@ __all__ = [
     "RunRecord",
     "SimSiam",
     "TrainingError",
+    "Verdict",
     "alignment_loss",
     "batch_normalise",
     "compare",
     "demo",
     "diagnose",
     "head_matrix",
+    "judge",
+    "judge_embeddings",
     "l2_normalise",
     "projector",
     "recipe",
@@ -71,6 +78,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Advice": "offdiag.diagnostics.advice",
     "BYOL": "offdiag.methods.byol",
     "BiasHead": "offdiag.heads",
     "Comparison": "offdiag.results.comparison",
@@ -82,6 +90,7 @@ _HOMES = {
     "Grid": "offdiag.runs.compare",
     "HEADS": "offdiag.heads",
     "IdentityInitHead": "offdiag.heads",
+    "Kind": "offdiag.diagnostics.verdict",
     "LinearHead": "offdiag.heads",
     "MLPHead": "offdiag.heads",
     "Monitor": "offdiag.diagnostics.monitor",
@@ -91,12 +100,15 @@ _HOMES = {
     "RunRecord": "offdiag.results.history",
     "SimSiam": "offdiag.methods.simsiam",
     "TrainingError": "offdiag._checks",
+    "Verdict": "offdiag.diagnostics.verdict",
     "alignment_loss": "offdiag.losses",
     "batch_normalise": "offdiag.losses",
     "compare": "offdiag.runs.compare",
     "demo": "offdiag.runs.demo",
     "diagnose": "offdiag.runs.diagnose",
     "head_matrix": "offdiag.heads",
+    "judge": "offdiag.diagnostics.verdict",
+    "judge_embeddings": "offdiag.diagnostics.verdict",
     "l2_normalise": "offdiag.losses",
     "projector": "offdiag.encoders",
     "recipe": "offdiag.runs.recipes",

@@ -14,12 +14,13 @@ from offdiag.diagnostics.verdict import (
     judge,
     judge_embeddings,
     rank_floor,
+    shared,
 )
 from offdiag.results.observation import Observation
 from offdiag.results.readings import HeadReadings, Readings
 
 DIM, ROWS = 64, 256
-SPREAD_OUT, FEW, POINT = (40.0, 0.0), (2.0, 0.0), (40.0, 30.0)
+SPREAD_OUT, FEW, POINT = (40.0, 0.0), (1.0, 0.0), (40.0, 30.0)
 
 
 @cache
@@ -210,8 +211,8 @@ def test_noise_of_the_same_shape_sets_the_bound_where_rows_are_few():
     assert judge(history, noise=noise).kind is Kind.HEALTHY
 
 
-def test_a_wide_projection_needs_no_more_than_twelve_directions():
-    assert rank_floor(2048) == rank_floor(100) == pytest.approx(12)
+def test_a_wide_projection_needs_no_more_than_eight_directions():
+    assert rank_floor(2048) == rank_floor(100) == pytest.approx(8)
 
 
 def test_a_narrow_projection_is_called_only_where_something_else_speaks():
@@ -248,3 +249,61 @@ def test_the_evidence_holds_the_readings_and_what_they_are_set_against():
     for reference in ("collapse: below", "noise of the same shape", "random start", "best so far"):
         assert reference in told.evidence[0]
     assert "healthy: near 0.125" in told.evidence[1]
+
+
+@cache
+def two_views(signal: float, *, directions: float = 40.0) -> Readings:
+    """Readings of two views that share this part of their variance."""
+    draw = torch.Generator().manual_seed(0)
+    fall = torch.exp(-torch.arange(DIM) / directions)
+    image, a, b = (torch.randn(4 * ROWS, DIM, generator=draw) * fall for _ in range(3))
+    return read_part(*((signal**0.5 * image + (1 - signal) ** 0.5 * one) for one in (a, b)))
+
+
+def seen(readings: Readings, times: int, start: Readings) -> list[Observation]:
+    rows = [start, *[readings] * times]
+    return [Observation(step=10 * i, parts={"projector": one}) for i, one in enumerate(rows)]
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.3, 0.9, 1.0])
+def test_what_two_views_share_is_the_share_of_variance_they_were_made_of(signal):
+    even = two_views(signal, directions=1e6)
+    assert shared(even) == pytest.approx(signal, abs=0.04)
+    assert shared(two_views(signal)) <= signal + 0.04  # an uneven spread makes it too low
+    assert math.isnan(shared(read(*SPREAD_OUT)))
+
+
+def test_directions_that_two_views_do_not_share_are_taken_off_once_the_run_has_grown():
+    start = two_views(0.01)
+    history = seen(two_views(0.15, directions=10.0), 12, start)
+    verdict = judge(history)
+    assert verdict.kind is Kind.DIMENSIONAL
+    assert "what two views do not share" in verdict.sentence
+    assert any(phrase.startswith("two views of an image share ") for phrase in verdict.evidence)
+    assert judge(history[:6]).kind not in COLLAPSED
+    assert judge(seen(two_views(0.9, directions=10.0), 12, start)).kind is Kind.HEALTHY
+
+
+def test_nothing_is_said_of_a_run_whose_views_are_no_more_alike_than_at_its_start():
+    start = two_views(0.5, directions=1e6)
+    verdict = judge(seen(two_views(0.5), 12, start))
+    assert verdict.kind is Kind.UNKNOWN and verdict.score == 0.5
+    assert "no more alike" in verdict.sentence
+    assert judge(seen(two_views(0.9), 12, start)).kind is Kind.HEALTHY
+
+
+def test_directions_that_the_encoder_has_lost_since_its_start_are_taken_off():
+    def history(now: float) -> list[Observation]:
+        encoder = [read(40.0, 0.0), *[read(now, 0.0)] * 12]
+        projector = [read(20.0, 4.0), *[read(3.0, 0.0)] * 12]
+        return [
+            Observation(step=10 * i, parts={"encoder": a, "projector": b})
+            for i, (a, b) in enumerate(zip(encoder, projector, strict=True))
+        ]
+
+    verdict = judge(history(8.0))
+    assert verdict.kind is Kind.DIMENSIONAL and verdict.part == "projector"
+    assert "what the encoder has lost" in verdict.sentence
+    assert judge(history(40.0)).kind is Kind.HEALTHY
+    assert judge(history(8.0)[:7]).kind is Kind.HEALTHY
+    assert judge(history(8.0)[1:]).kind is Kind.HEALTHY  # its random start was not seen

@@ -48,7 +48,7 @@ def test_without_labels_nothing_is_said_of_neighbours():
 
 
 def test_runs_of_one_head_are_called_by_name():
-    text = said(off(name="seed 0"), off(name="seed 1", ranks=(9, 2.0), seed=1))
+    text = said(off(name="seed 0"), off(name="seed 1", ranks=(9, 2.6), seed=1))
     assert text.startswith("In run “seed 0” the projection keeps")
     assert "in run “seed 1” it collapses to" in text
 
@@ -57,7 +57,7 @@ def test_all_healthy_and_all_collapsed():
     assert said(off(), off(name="b", ranks=(9, 20), seed=1)).startswith(
         "None of the 2 runs collapses: the projection keeps an effective rank of"
     )
-    assert said(none(), off(ranks=(9, 2.0))).startswith("All 2 runs collapse: without a head (")
+    assert said(none(), off(ranks=(9, 2.6))).startswith("All 2 runs collapse: without a head (")
 
 
 def test_of_many_healthy_runs_the_ends_are_named():
@@ -105,3 +105,29 @@ def test_every_other_run_is_mentioned_once():
 def test_an_unknown_head_falls_back_on_the_name():
     record = off(name="mine")
     assert "in run “mine”" in said(none(), replace(record, config={"head": "new"})).lower()
+
+
+def test_a_collapse_of_the_encoder_is_said_of_its_features():
+    def lost(name, seed):
+        run = off(name=name, seed=seed)
+        rows = [
+            replace(row, features=replace(row.features, effective_rank=2.0)) for row in run.history
+        ]
+        return replace(run, history=tuple(rows))
+
+    alone = said(lost("a", 0))
+    assert "the encoder's features collapse to an effective rank of 2.0 of 128." in alone
+    both = said(lost("a", 0), off(name="b", seed=1))
+    assert "the encoder's features collapse to an effective rank of 2.0 of 128" in both
+    assert "The encoder's features also collapse" in said(
+        none(), off(name="b", seed=1), replace(lost("c", 2), config={"head": "mlp"})
+    )
+
+
+def test_each_run_says_where_since_when_and_what_to_keep():
+    (case,) = cases([none()])
+    assert case.facts[0] == "Where: the projector."
+    assert case.facts[1].startswith("Since step ") and "(epoch " in case.facts[1]
+    assert case.facts[2].startswith("Best by label-free readings: step ")
+    (healthy,) = cases([off()])
+    assert [fact.split(":")[0] for fact in healthy.facts] == ["Best by label-free readings"]

@@ -19,20 +19,23 @@ JUDGED = ("encoder", "projector")
 directions (SimSiam's is a bottleneck), so it is judged only where it is alone, as a target is."""
 SMOOTHED = 3
 """A value is the median of so many observations: one odd batch decides nothing."""
-SPREAD = 0.25
+SPREAD = 0.2
 """Complete collapse: std of the normalised outputs below this share of 1/sqrt(width), the value of
 centred, spread outputs."""
-RANK_FRACTION, RANK_WIDTH = 0.12, 100
-"""Dimensional collapse: effective rank below this share of what noise of the same shape would have,
-or of 100 if that is less: a wide projection of natural images never fills its width."""
+LEFT_FRACTION, RANK_WIDTH = 0.08, 100
+"""Dimensional collapse: directions left below this share of the effective rank that noise of the
+same shape has, or of 100 if that is less: a wide projection of natural images never fills its
+width. The lowest healthy run of 83 had 0.096."""
 LEAST_WIDTH = 20
 """Below this width the share is no more than two directions: the rank rule is silent."""
-UNIFORMITY = -1.2
-"""Dimensional collapse: uniformity (Wang & Isola 2020) above this. -0.69: two opposite points;
--1.57: a circle, evenly used; -2.08: a sphere in three dimensions. Not asked of an encoder, whose
-features after a ReLU share a mean whatever else they do."""
-OF_START = 0.4
-"""Dimensional collapse of an encoder: effective rank below this share of its random start's."""
+GROWN = 8
+"""From so many observations on, directions that views do not share, or that the encoder has lost,
+are taken off: early in training views share little in healthy runs too."""
+LEAST_SHARED = 0.01
+"""An estimate of what views share may well be negative; it counts as this."""
+LEARNED = 0.9
+"""Something is learned once the variance that views do not share is below this share of the
+random start's."""
 OF_BEST = 0.6
 """Partial collapse: effective rank below this share of the best in the last three quarters of the
 run's own past. The first quarter is left out: the rank of a random start is spent as features
@@ -98,11 +101,26 @@ class Verdict:
 
 
 def rank_floor(room: float) -> float:
-    """The effective rank below which outputs count as collapsed.
+    """So many directions have to be left in outputs that are not collapsed.
 
     `room` is the effective rank of noise of the same shape; without it, the width.
     """
-    return RANK_FRACTION * min(room, RANK_WIDTH)
+    return LEFT_FRACTION * min(room, RANK_WIDTH)
+
+
+def shared(readings: Readings) -> float:
+    """The share of the normalised outputs' variance that two views of an image have in common.
+
+    1 - alignment / (2 dim std^2): half the squared distance of two views of an image over that of
+    two images. 1: a view says nothing but which image it is; 0: views of one image differ as
+    much as two images do. An estimate: noise can take it below 0, and where the spread is uneven
+    over the width it is too low, for the std is the mean of each coordinate's. nan without a
+    second view.
+    """
+    spread = _spread(readings)
+    if not (math.isfinite(readings.alignment) and spread > 0):
+        return NAN
+    return 1 - readings.alignment / (2 * spread**2)
 
 
 def judge(
@@ -111,15 +129,20 @@ def judge(
     """The verdict on a run from its observations, the random start first if it was observed.
 
     `noise` has the readings of noise of the same shape for each part; without it the width
-    stands in. Encoder and projector are judged, or whatever part there is. Bounds:
+    stands in. Encoder and projector are judged, or whatever part there is. What is left of a
+    part's directions is its effective rank, times the share of variance that two views have
+    in common (`shared`; not asked of an encoder), times the share of its random start's
+    effective rank that the encoder has kept (at most 1). The two shares count from the eighth
+    observation on, and where they were measured. Bounds:
 
-    complete collapse: std of the normalised outputs below 0.25/sqrt(width);
-    dimensional collapse: effective rank below 0.12 of that of noise (of 100 if that is less), for
-    the encoder also below 0.4 of its random start's, for other parts also a uniformity above -1.2;
+    complete collapse: std of the normalised outputs below 0.2/sqrt(width);
+    dimensional collapse: directions left below 0.08 of the effective rank of noise (of 100 if
+    that is less);
     partial collapse setting in: one of these at the last observation only, or an effective rank
     below 0.6 of the run's own best, its first quarter left out;
     cannot tell: fewer than three observations besides the random start, outputs that are not
-    finite, a run that has not moved from its start, or a width below 20 where nothing else speaks.
+    finite, a run whose views share no more than at its random start (or whose rank and spread are
+    still those of the start), or a width below 20 where nothing else speaks.
     Values are medians of up to three observations.
     """
     if not history or not history[-1].parts:
@@ -127,7 +150,8 @@ def judge(
             kind=Kind.UNKNOWN,
             sentence="There is nothing to read: no outputs, or none that are finite numbers.",
         )
-    courses = [_Course(part, history, (noise or {}).get(part)) for part in _judged(history)]
+    kept = _kept(history)
+    courses = [_Course(part, history, (noise or {}).get(part), kept) for part in _judged(history)]
     if len(courses[-1].steps) < LEAST_OBSERVATIONS:
         return Verdict(
             kind=Kind.UNKNOWN,
@@ -161,6 +185,14 @@ def judge(
             score=min(score, 0.5),
             sentence="Nothing has moved since the random start: there is no course to judge.",
         )
+    if kind not in COLLAPSED and main.unlearned:
+        return replace(
+            told,
+            kind=Kind.UNKNOWN,
+            score=0.5,
+            sentence=f"Two views of an image are no more alike in the {WORDS[main.part]} than at "
+            "the random start: nothing is learned that could collapse.",
+        )
     if kind is Kind.HEALTHY:
         return replace(told, score=score)
     since = course.steps[course.unbroken()]
@@ -181,14 +213,14 @@ def judge_embeddings(readings: Readings, noise: Readings) -> Verdict:
     """The verdict on one file of embeddings, against noise of the same shape.
 
     Without a past nothing can be said of trends: only complete and dimensional collapse are
-    seen, by the bounds of `judge`.
+    seen, by the bounds of `judge`, from the effective rank and the std alone.
     """
     if readings.rows == 1:
         return Verdict(
             kind=Kind.UNKNOWN, sentence="One embedding has no spread: give at least two."
         )
     only = Observation(step=1, parts={EMBEDDINGS: readings})
-    course = _Course(EMBEDDINGS, (only,), noise)
+    course = _Course(EMBEDDINGS, (only,), noise, {})
     state = course.states[-1]
     kind = state.kind
     evidence = _evidence(course)
@@ -205,6 +237,21 @@ def judge_embeddings(readings: Readings, noise: Readings) -> Verdict:
         if ill
         else (),
     )
+
+
+def _kept(history: Sequence[Observation]) -> dict[int, float]:
+    """The share of its random start's effective rank that the encoder still has, by step."""
+    rows = [row for row in history if "encoder" in row.parts]
+    if not rows or rows[0].step != 0:
+        return {}
+    started = _rank(rows[0].parts["encoder"])
+    kept = {}
+    for i in range(1, len(rows)):
+        few = rows[max(1, i + 1 - SMOOTHED) : i + 1]
+        now = _typical(_rank(row.parts["encoder"]) for row in few)
+        if math.isfinite(now) and started > 0:
+            kept[rows[i].step] = min(1.0, now / started)
+    return kept
 
 
 def _judged(history: Sequence[Observation]) -> list[str]:
@@ -238,25 +285,25 @@ class _State:
 
     rank: float  # effective rank, smoothed
     spread: float  # std of normalised outputs times sqrt(width), smoothed
+    shared: float  # by two views, smoothed; nan if there are none
+    kept: float  # by the encoder, smoothed; nan without its random start
+    left: float  # rank times shared times kept, as far as they count
     floor: float
     of_spread: float
     of_floor: float
-    of_uniformity: float
-    of_start: float
     of_best: float
 
     @property
     def kind(self) -> Kind:
         if self.of_spread < 1:
             return Kind.COMPLETE
-        if min(self.of_floor, self.of_uniformity, self.of_start) < 1:
+        if self.of_floor < 1:
             return Kind.DIMENSIONAL
         return Kind.PARTIAL if self.of_best < 1 else Kind.HEALTHY
 
     @property
     def score(self) -> float:
-        bounds = (self.of_spread, self.of_floor, self.of_uniformity, self.of_start)
-        collapse = max(map(_logistic, bounds))
+        collapse = max(_logistic(self.of_spread), _logistic(self.of_floor))
         return max(collapse, 0.5 * _logistic(self.of_best))  # a warning is never a call
 
 
@@ -267,8 +314,14 @@ def _logistic(multiple: float) -> float:
 class _Course:
     """One part over the observations that have it."""
 
-    def __init__(self, part: str, history: Sequence[Observation], noise: Readings | None) -> None:
-        self.part = part
+    def __init__(
+        self,
+        part: str,
+        history: Sequence[Observation],
+        noise: Readings | None,
+        kept: Mapping[int, float],
+    ) -> None:
+        self.part, self.kept = part, kept
         rows = [row for row in history if part in row.parts]
         self.start = rows[0].parts[part] if rows[0].step == 0 else None
         trained = rows[1:] if self.start is not None and len(rows) > 1 else rows
@@ -301,6 +354,14 @@ class _Course:
             if now > 0 and before > 0
         )
 
+    @property
+    def unlearned(self) -> bool:
+        """Two views have no more in common than at the random start."""
+        if self.start is None:
+            return False
+        now, then = self.states[-1].shared, shared(self.start)
+        return 1 - now > LEARNED * (1 - then)  # never so where one of them is nan
+
     def best(self) -> int:
         """Where there were most directions for the longest training, the first quarter left out."""
         late = range(len(self.states) // 4, len(self.states))
@@ -329,24 +390,29 @@ class _Course:
 
     def _states(self) -> list[_State]:
         floor = rank_floor(self.room) if self.last.dim >= LEAST_WIDTH else NAN
-        started = _rank(self.start) if self.start is not None else NAN
-        encoder = self.part == "encoder"
         states: list[_State] = []
         for i in range(len(self.readings)):
             few = self.readings[max(0, i + 1 - SMOOTHED) : i + 1]
             rank, spread = _typical(map(_rank, few)), _typical(map(_spread, few))
-            even = _typical(one.uniformity for one in few)
+            # Features after a ReLU spread so unevenly over their width that `shared` is too low.
+            common = NAN if self.part == "encoder" else _typical(map(shared, few))
+            kept = self.kept.get(self.steps[i], NAN)
+            left = rank
+            if i + 1 >= GROWN:
+                left *= max(LEAST_SHARED, common) if math.isfinite(common) else 1.0
+                left *= kept if math.isfinite(kept) else 1.0
             past = [state.rank for state in states[(i + 1) // 4 :]]
             best = max((one for one in [*past, rank] if math.isfinite(one)), default=NAN)
             states.append(
                 _State(
                     rank=rank,
                     spread=spread,
+                    shared=common,
+                    kept=kept,
+                    left=left,
                     floor=floor,
                     of_spread=_multiple(spread, SPREAD),
-                    of_floor=_multiple(rank, floor),
-                    of_uniformity=math.inf if encoder else _multiple(-even, -UNIFORMITY),
-                    of_start=_multiple(rank, OF_START * started) if encoder else math.inf,
+                    of_floor=_multiple(left, floor),
                     of_best=_multiple(rank, OF_BEST * best),
                 )
             )
@@ -381,7 +447,12 @@ def _sentence(course: "_Course", kind: Kind) -> str:
         case Kind.COMPLETE:
             return f"The {words} point{verb} nearly the same way, whatever the image."
         case Kind.DIMENSIONAL:
-            return f"The {words} live{verb} in about {state.rank:.1f} directions of {dim}."
+            if state.rank < state.floor:
+                return f"The {words} live{verb} in about {state.rank:.1f} directions of {dim}."
+            return (
+                f"The {words} ha{'s' if verb else 've'} {state.rank:.1f} directions of {dim}, but "
+                f"about {state.left:.1f} are left of them without {_losses(state)}."
+            )
         case Kind.PARTIAL:
             best, are = course.best(), "is" if verb else "are"
             if state.of_best >= 1:
@@ -394,21 +465,33 @@ def _sentence(course: "_Course", kind: Kind) -> str:
             return f"The {words} keep{verb} an effective rank of {state.rank:.1f} of {dim}."
 
 
+def _losses(state: _State) -> str:
+    """What is taken off the effective rank, in words."""
+    taken = []
+    if state.shared < 1:
+        taken.append("what two views do not share")
+    if state.kept < 1:
+        taken.append("what the encoder has lost")
+    return " and ".join(taken)
+
+
 def _evidence(course: "_Course") -> tuple[str, ...]:
     """One phrase for each reading that is there, with what it is set against."""
     last, state, words = course.last, course.states[-1], WORDS[course.part]
-    healthy = last.dim**-0.5
+    start, healthy = course.start, last.dim**-0.5
     against = [f"collapse: below {state.floor:.1f}"] if math.isfinite(state.floor) else []
     if course.noise is not None and math.isfinite(course.noise.effective_rank):
         against.append(f"noise of the same shape: {course.noise.effective_rank:.1f}")
-    if course.start is not None and math.isfinite(_rank(course.start)):
-        against.append(f"random start: {_rank(course.start):.1f}")
+    if start is not None and math.isfinite(_rank(start)):
+        against.append(f"random start: {_rank(start):.1f}")
     best = course.best()
     if len(course.steps) > 1:
         against.append(f"best so far: {course.states[best].rank:.1f} at step {course.steps[best]}")
-    lidar = f"LiDAR {last.lidar:.1f}"
-    if course.start is not None and math.isfinite(course.start.lidar):
-        lidar += f" (random start: {course.start.lidar:.1f})"
+
+    def started(value: float, form: str, unit: str = "") -> str:
+        return f" (random start: {value:{form}}{unit})" if math.isfinite(value) else ""
+
+    common = shared(start) if start is not None else NAN
     phrases = (
         (
             _rank(last),
@@ -416,18 +499,30 @@ def _evidence(course: "_Course") -> tuple[str, ...]:
             + (f" ({'; '.join(against)})" if against else ""),
         ),
         (
+            state.shared,
+            f"two views of an image share {100 * max(0.0, state.shared):.0f}\u00a0% of the variance"
+            + started(100 * max(0.0, common) if math.isfinite(common) else NAN, ".0f", "\u00a0%"),
+        ),
+        (
+            state.kept,
+            f"the encoder keeps {100 * state.kept:.0f}\u00a0% of its random start's effective rank",
+        ),
+        (
+            state.left if state.left < state.rank else NAN,
+            f"directions left without {_losses(state)}: {state.left:.1f}"
+            + (f" (collapse: below {state.floor:.1f})" if math.isfinite(state.floor) else ""),
+        ),
+        (
             last.std,
             f"std of the normalised outputs {last.std:.3g} (healthy: near {healthy:.3g}; "
             f"complete collapse: below {SPREAD * healthy:.2g})",
         ),
         (last.top_share, f"largest eigenvalue {100 * last.top_share:.3g}\u00a0% of the variance"),
+        (last.uniformity, f"uniformity {last.uniformity:.2f} (a circle, evenly used: -1.57)"),
         (
-            last.uniformity,
-            f"uniformity {last.uniformity:.2f} (a circle, evenly used: -1.57"
-            + ("" if course.part == "encoder" else f"; collapse: above {UNIFORMITY}")
-            + ")",
+            last.lidar,
+            f"LiDAR {last.lidar:.1f}" + (started(start.lidar, ".1f") if start is not None else ""),
         ),
-        (last.lidar, lidar),
     )
     return tuple(phrase for value, phrase in phrases if math.isfinite(value))
 

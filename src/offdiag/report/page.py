@@ -13,12 +13,13 @@ import numpy as np
 
 from offdiag._checks import ConfigError, RunError
 from offdiag._files import make_folder, write_whole
+from offdiag.diagnostics.advice import Advice
 from offdiag.plots import theme, training
 from offdiag.plots.thinning import evenly
 from offdiag.report.document import chart_spec, render, writable
 from offdiag.report.numbers import Cell, cell, epoch, percent, significant
 from offdiag.report.overview import GROUPS, overview
-from offdiag.report.sentences import cases, headline
+from offdiag.report.sentences import Case, cases, headline
 from offdiag.report.settings import command, settings
 from offdiag.results.history import RunRecord
 
@@ -100,6 +101,7 @@ def render_report(
         title=writable(title),
         headline=headline(runs),
         runs=runs,
+        advice=_advice(runs),
         colours=[theme.PALETTE[i % len(theme.PALETTE)] for i in range(len(records))],
         groups=GROUPS,
         overview=table,
@@ -127,6 +129,15 @@ def _named_apart(records: Sequence[RunRecord]) -> list[RunRecord]:
         taken.add(name)
         named.append(replace(record, name=name))
     return named
+
+
+def _advice(runs: Sequence[Case]) -> list[tuple[Advice, list[str]]]:
+    """Each piece of advice once, with the runs that it is for."""
+    given: dict[Advice, list[str]] = {}
+    for run in runs:
+        for one in run.verdict.advice:
+            given.setdefault(one, []).append(run.record.name)
+    return list(given.items())
 
 
 def _reasons(

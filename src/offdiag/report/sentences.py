@@ -8,6 +8,7 @@ from typing import Any
 from offdiag.diagnostics.verdict import COLLAPSED, Kind, Verdict, judge
 from offdiag.report.numbers import epoch, percent, significant
 from offdiag.results.history import RunRecord
+from offdiag.results.readings import Readings
 
 OBJECTIVE = ("data", "method", "normaliser", "stop_gradient", "views")
 """Settings under which the loss, or its height, means something else."""
@@ -41,8 +42,35 @@ class Case:
         return self.verdict.kind in COLLAPSED
 
     @property
+    def in_features(self) -> bool:
+        """Whether it is the encoder that collapses, and not only what comes after it."""
+        return self.collapsed and self.verdict.part == "encoder"
+
+    @property
+    def part(self) -> Readings:
+        """The last readings of the part that the sentences are about."""
+        last = self.record.history[-1]
+        return last.features if self.in_features else last.projection
+
+    @property
     def rank(self) -> float:
-        return self.record.history[-1].projection.effective_rank
+        return self.part.effective_rank
+
+    @property
+    def facts(self) -> list[str]:
+        """Where, since when, and what to keep: the sentences that the verdict allows."""
+        verdict, said = self.verdict, []
+        if self.collapsed and verdict.part is not None:
+            said.append(f"Where: the {verdict.part}.")
+        if verdict.since_step is not None:
+            said.append(f"Since {self._at(verdict.since_step)}.")
+        if verdict.best_step is not None:
+            said.append(f"Best by label-free readings: {self._at(verdict.best_step)}.")
+        return said
+
+    def _at(self, step: int) -> str:
+        rows = [row.epoch for row in self.record.history if row.step == step]
+        return f"step {step:,}" + (f" (epoch {epoch(rows[0])})" if rows else "")
 
     @property
     def loss(self) -> float:
@@ -115,14 +143,15 @@ def _several(runs: Sequence[Case]) -> list[str]:
         best, worst = _foremost(healthy), _plainest(collapsed)
         sentences += _contrast(best, worst)
         if rest := [run for run in collapsed if run is not worst]:
-            sentences.append(f"The projection also collapses {_told(rest)}.")
+            sentences += _collapse_told(rest, " also")
         if rest := [run for run in healthy if run is not best]:
             sentences.append(f"The projection does not collapse {_told(rest)}.")
     elif collapsed:
-        which = f"All {len(runs)} runs collapse" if not unknown else "Each run judged collapses"
-        if waning:
-            which = "The projection collapses"
-        sentences.append(f"{which}: {_told(collapsed)}.")
+        if waning or any(run.in_features for run in collapsed):
+            sentences += _collapse_told(collapsed)
+        else:
+            which = f"All {len(runs)} runs collapse" if not unknown else "Each run judged collapses"
+            sentences.append(f"{which}: {_told(collapsed)}.")
     elif healthy:
         which = f"None of the {len(runs)} runs" if not unknown else "No run that can be judged"
         told = _listed([f"{_rank(run)} {run.called}" for run in healthy])
@@ -137,6 +166,15 @@ def _several(runs: Sequence[Case]) -> list[str]:
         told = _listed([run.called for run in unknown])
         sentences.append(f"Nothing can be said of collapse yet {told}.")
     return sentences
+
+
+def _collapse_told(runs: Sequence[Case], also: str = "") -> list[str]:
+    """A sentence for the runs whose projection collapses, and one for those whose features do."""
+    groups = (
+        (f"The projection{also} collapses", [run for run in runs if not run.in_features]),
+        (f"The encoder's features{also} collapse", [run for run in runs if run.in_features]),
+    )
+    return [f"{what} {_told(group)}." for what, group in groups if group]
 
 
 def _foremost(healthy: Sequence[Case]) -> Case:
@@ -181,17 +219,20 @@ def _keeps(run: Case) -> str:
 
 
 def _collapses(run: Case, *, short: bool = False) -> str:
-    what = "it" if short else "the projection"
+    what, collapse = ("it" if short else "the projection"), "collapses"
+    if run.in_features:
+        what, collapse = "the encoder's features", "collapse"
     if run.verdict.kind is Kind.COMPLETE:
-        return f"{what} collapses completely, to nearly one point"
-    rank = f"{run.rank:.1f}" if short else f"an effective rank of {_rank(run)}"
-    return f"{what} collapses to {rank}"
+        return f"{what} {collapse} completely, to nearly one point"
+    bare = short and not run.in_features
+    rank = f"{run.rank:.1f}" if bare else f"an effective rank of {_rank(run)}"
+    return f"{what} {collapse} to {rank}"
 
 
 def _rank(run: Case) -> str:
     if not math.isfinite(run.rank):
         return "no rank at all"
-    return f"{run.rank:.1f} of {run.record.history[-1].projection.dim}"
+    return f"{run.rank:.1f} of {run.part.dim}"
 
 
 def _knn(run: Case) -> float | None:
