@@ -11,7 +11,7 @@ import altair as alt
 
 from offdiag.plots.lines import Line, digits, draw_lines
 from offdiag.plots.thinning import kept_points
-from offdiag.plots.training import CURVE_POINTS, SHARE_FLOOR
+from offdiag.plots.training import CURVE_POINTS, SHARE_FLOOR, draw_spectra
 
 NOW, START, NOISE = "now", "random start", "Gaussian noise"
 
@@ -55,17 +55,8 @@ def spectra(
         for name, shares in named
         if shares
     ]
-    return draw_lines(
+    return draw_spectra(
         lines,
-        x=alt.X("x:Q", title="eigenvalue, from largest to smallest", scale=alt.Scale(nice=False)),
-        y=alt.Y(
-            "y:Q",
-            title="share of the variance (log)",
-            scale=alt.Scale(type="log", domain=[SHARE_FLOOR, 1]),
-            axis=alt.Axis(format="~g", values=[10.0**-k for k in range(7)]),
-        ),
-        x_name="eigenvalue",
-        format=".2~e",
         levels=[(digits(1 / dim) or 1 / dim, "flat spectrum")],
         height=height,
         legend=False,

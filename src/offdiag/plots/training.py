@@ -229,6 +229,33 @@ def curve(
     )
 
 
+def draw_spectra(
+    lines: Sequence[Line],
+    *,
+    levels: Sequence[tuple[float, str]],
+    height: int,
+    legend: bool,
+    description: str,
+) -> alt.LayerChart:
+    """Shares of the variance, largest first, on the logarithmic axis that all spectra have."""
+    return draw_lines(
+        lines,
+        x=alt.X("x:Q", title="eigenvalue, from largest to smallest", scale=alt.Scale(nice=False)),
+        y=alt.Y(
+            "y:Q",
+            title="share of the variance (log)",
+            scale=alt.Scale(type="log", domain=[SHARE_FLOOR, 1]),
+            axis=alt.Axis(format="~g", values=[10.0**-k for k in range(7)]),
+        ),
+        x_name="eigenvalue",
+        format=".2~e",
+        levels=levels,
+        height=height,
+        legend=legend,
+        description=description,
+    )
+
+
 def final_spectra(
     records: Sequence[RunRecord],
     *,
@@ -250,17 +277,8 @@ def final_spectra(
             )
         )
         levels[digits(1 / readings.dim) or 1 / readings.dim] = None
-    return draw_lines(
+    return draw_spectra(
         lines,
-        x=alt.X("x:Q", title="eigenvalue, from largest to smallest", scale=alt.Scale(nice=False)),
-        y=alt.Y(
-            "y:Q",
-            title="share of the variance (log)",
-            scale=alt.Scale(type="log", domain=[SHARE_FLOOR, 1]),
-            axis=alt.Axis(format="~g", values=[10.0**-k for k in range(7)]),
-        ),
-        x_name="eigenvalue",
-        format=".2~e",
         levels=[(level, "flat spectrum") for level in levels],
         height=height,
         legend=legend,

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offdiag._checks import ConfigError, RunError
-from offdiag._files import make_folder, write_whole
+from offdiag._checks import ConfigError
 from offdiag.plots import compare as plots
 from offdiag.plots import theme, training
-from offdiag.report.document import chart_spec, render
+from offdiag.report.document import chart_spec, render, write_page
 from offdiag.report.numbers import Cell as Said
 from offdiag.report.numbers import cell as said
 from offdiag.report.numbers import duration, epoch, percent, significant
@@ -94,11 +93,7 @@ CURVES = ("loss", "knn-features", "rank-projection", "knn-projection", "head-nor
 
 def write_comparison(comparison: Comparison, out: Path) -> None:
     """Write the page of a grid to the file `out`, whole or not at all."""
-    page = render_comparison(comparison)
-    if out.is_dir():
-        raise RunError(f"cannot write {out}: it is a folder. Give the name of a file in it.")
-    make_folder(out.parent)
-    write_whole(out, page)
+    write_page(render_comparison(comparison), out)
 
 
 def render_comparison(comparison: Comparison) -> str:

@@ -4,13 +4,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from offdiag._checks import RunError
-from offdiag._files import make_folder, write_whole
 from offdiag.diagnostics.diagnosis import Diagnosis
 from offdiag.plots import diagnosis as plots
 from offdiag.plots.theme import PALETTE
 from offdiag.plots.thinning import evenly
-from offdiag.report.document import chart_spec, render, writable
+from offdiag.report.document import chart_spec, render, writable, write_page
 from offdiag.report.numbers import Cell, cell, percent, significant
 from offdiag.report.page import Figure
 from offdiag.report.ranges import at_the_end, reading_rows
@@ -24,11 +22,7 @@ TABLE_EIGENVALUES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 def write_diagnosis(diagnosis: Diagnosis, out: Path) -> None:
     """Write the page to the file `out`, whole or not at all; its folder is made if missing."""
-    page = render_diagnosis(diagnosis)
-    if out.is_dir():
-        raise RunError(f"cannot write {out}: it is a folder. Give the name of a file in it.")
-    make_folder(out.parent)
-    write_whole(out, page)
+    write_page(render_diagnosis(diagnosis), out)
 
 
 def render_diagnosis(diagnosis: Diagnosis) -> str:

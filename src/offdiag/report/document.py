@@ -18,6 +18,8 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from offdiag._checks import RunError
+from offdiag._files import make_folder, write_whole
 from offdiag.plots import theme
 
 
@@ -32,6 +34,17 @@ def render(template: str, **values: Any) -> str:
         **values,
     )
     return writable(page)
+
+
+def write_page(page: str, out: Path) -> None:
+    """Write a page to the file `out`, whole or not at all; its folder is made if missing.
+
+    RunError says what the system refused.
+    """
+    if out.is_dir():
+        raise RunError(f"cannot write {out}: it is a folder. Give the name of a file in it.")
+    make_folder(out.parent)
+    write_whole(out, page)
 
 
 def writable(text: str) -> str:

@@ -11,12 +11,11 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from offdiag._checks import ConfigError, RunError
-from offdiag._files import make_folder, write_whole
+from offdiag._checks import ConfigError
 from offdiag.diagnostics.advice import Advice
 from offdiag.plots import theme, training
 from offdiag.plots.thinning import evenly
-from offdiag.report.document import chart_spec, render, writable
+from offdiag.report.document import chart_spec, render, writable, write_page
 from offdiag.report.numbers import Cell, cell, epoch, percent, significant
 from offdiag.report.overview import GROUPS, overview
 from offdiag.report.sentences import Case, cases, headline
@@ -73,11 +72,7 @@ def write_report(
 
     The folder is made if it is missing. RunError says what the system refused.
     """
-    page = render_report(records, title=title, extra_sections=extra_sections)
-    if out.is_dir():
-        raise RunError(f"cannot write {out}: it is a folder. Give the name of a file in it.")
-    make_folder(out.parent)
-    write_whole(out, page)
+    write_page(render_report(records, title=title, extra_sections=extra_sections), out)
 
 
 def render_report(
