@@ -65,7 +65,8 @@ from offdiag._files import write_json, write_whole
 from offdiag.data.dataset import Dataset, Splits
 from offdiag.data.loader import TwoViewLoader, normalisation_of
 from offdiag.data.readers import digits
-from offdiag.data.views import VIEWS, ViewRecipe, make_view
+from offdiag.data.view_recipes import VIEWS, ViewRecipe
+from offdiag.data.views import make_view
 from offdiag.diagnostics.readings import noise_readings, read_part
 from offdiag.encoders import Encoder, projector, small_conv
 from offdiag.evaluation.features import extract

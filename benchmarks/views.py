@@ -23,7 +23,8 @@ from torch import Tensor
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
-from offdiag.data.views import make_view, simsiam_cifar
+from offdiag.data.view_recipes import simsiam_cifar
+from offdiag.data.views import make_view
 
 SIDE = 32
 

@@ -3,7 +3,9 @@
 import beartype
 from jaxtyping import install_import_hook
 
-from offdiag.theory import kernels as _kernels  # noqa: F401  before the hook: Numba needs them bare
+# Before the hook: Numba needs them bare.
+from offdiag.data import view_kernel as _view_kernel  # noqa: F401
+from offdiag.theory import kernels as _kernels  # noqa: F401
 
 # An int is a float here, as it is to the static checker; the hook takes the checker by name.
 beartype.tower = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))

@@ -6,7 +6,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "offdiag"
 
 ROWS = [
-    {"_types", "_checks"},
+    {"_types", "_checks", "_compiled"},
     {"_files"},
     {"results", "batchnorm"},
     {"heads", "losses", "encoders", "data", "diagnostics", "embeddings"},

@@ -15,7 +15,7 @@ from offdiag._checks import ConfigError, DataError
 from offdiag.data.dataset import Dataset, Source, in_order
 from offdiag.data.folder import FolderStream, image_folder
 from offdiag.data.loader import TwoViewLoader
-from offdiag.data.views import ViewRecipe
+from offdiag.data.view_recipes import ViewRecipe
 
 
 def save(path: Path, *, colour: int | tuple = (9, 8, 7), size=(6, 5), mode="RGB", **how) -> Path:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from offdiag._checks import ConfigError
 from offdiag.data.dataset import Dataset
 from offdiag.data.loader import TwoViewLoader, normalisation_of
-from offdiag.data.views import Normalisation, ViewRecipe
+from offdiag.data.view_recipes import ViewRecipe
+from offdiag.data.views import Normalisation
 
 RECIPE = ViewRecipe(flip=0.5, jitter=0.8)
 AS_IS = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -93,6 +94,13 @@ def test_ranks_share_out_the_same_images_and_the_same_views():
         for name in ("labels", "view_a", "view_b"):
             parts = [getattr(batch, name) for batch in (first, second)]
             assert torch.equal(getattr(whole, name), torch.cat(parts))
+
+
+def test_the_layout_of_the_views_changes_none_of_their_values():
+    plain, turned = (next(loader(channels_last=on).batches()) for on in (False, True))
+    assert turned.view_b.is_contiguous(memory_format=torch.channels_last)
+    assert not plain.view_b.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(plain.view_a, turned.view_a) and torch.equal(plain.view_b, turned.view_b)
 
 
 def test_unlabelled_images_have_no_labels():

@@ -6,20 +6,15 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torchvision.transforms import v2
 
 from offdiag._checks import ConfigError, DataError
 from offdiag.data import operations, views
-from offdiag.data.views import (
-    VIEWS,
-    Draws,
-    Normalisation,
-    ViewRecipe,
-    apply,
-    draw,
-    draw_crops,
-    make_view,
-)
+from offdiag.data.draws import Draws, draw, draw_crops
+from offdiag.data.view_recipes import VIEWS, ViewRecipe
+from offdiag.data.views import Normalisation, apply, apply_compiled, make_view
 
 PLAIN = ViewRecipe(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=0, jitter=0, grayscale=0)
 
@@ -74,10 +69,52 @@ def test_a_recipe_of_nothing_gives_the_image_back():
 
 
 def test_a_large_batch_worked_off_in_pieces_is_the_same_batch(monkeypatch):
-    images, recipe = pictures(10, 16), ViewRecipe(blur=0.5, blur_kernel=5, solarise=0.5)
+    images = pictures(10, 16)
+    recipe = ViewRecipe(blur=0.5, blur_kernel=5, solarise=0.5)  # without blur: no pieces
     whole = make_view(images, seeded(0), recipe=recipe)
     monkeypatch.setattr(views, "CACHED_PIXELS", 3 * 16 * 16)
     torch.testing.assert_close(make_view(images, seeded(0), recipe=recipe), whole)
+
+
+@given(
+    batch=st.integers(1, 5),
+    channels=st.sampled_from([1, 3]),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    size=st.none() | st.integers(1, 50),
+    scale=st.sampled_from([(0.05, 0.3), (0.3, 1.0), (1.0, 1.0)]),
+    strength=st.sampled_from([0.0, 0.4, 2.0]),
+    seed=st.integers(0, 1000),
+)
+def test_compiled_views_are_those_of_the_operations(
+    batch, channels, height, width, size, scale, strength, seed
+):
+    generator = seeded(seed)
+    shape = (batch, channels, height, width)
+    images = torch.randint(256, shape, generator=generator).to(torch.uint8)
+    recipe = ViewRecipe(
+        crop_scale=scale,
+        brightness=strength,
+        contrast=strength,
+        saturation=strength,
+        hue=min(strength, 0.5),
+        grayscale=0.3,
+        solarise=0.5,
+        solarise_threshold=0.7003,  # no byte's value: those may round to either side
+        size=size,
+    )
+    law = Normalisation((0.4, 0.5, 0.6)[:channels], (0.2, 0.3, 0.4)[:channels])
+    drawn = draw(batch, height, width, generator, recipe=recipe)
+    ours, expected = (torch.empty(batch, channels, size or height, size or width) for _ in "ab")
+    apply_compiled(images, drawn, recipe, law, out=ours)
+    apply(images, drawn, recipe, law, out=expected)
+    # Rounding moves a value by 1e-5, or past the threshold to its mirror image.
+    mirror = 1 - 2 * recipe.solarise_threshold
+    std = torch.tensor(law.std)[:, None, None]
+    difference = (ours - expected).abs() * std
+    close = (difference < 1e-4) | ((difference - abs(mirror)).abs() < 1e-4)
+    assert close.all(), difference.max()
+    assert (difference < 1e-4).float().mean() > 0.99
 
 
 def test_views_ignore_autocast():
@@ -132,21 +169,14 @@ def test_crops_that_cannot_fit_fall_back_to_the_centre(height, width):
         ("hue", -0.1, 0.1),
     ],
 )
-def test_strengths_are_uniform_and_only_for_the_jittered(monkeypatch, drawn, low, high):
-    seen = {}
-
-    def colour(view, brightness, contrast, saturation):
-        seen.update(brightness=brightness, contrast=contrast, saturation=saturation)
-        return view
-
-    def hue(view, turns):
-        seen.update(hue=turns)
-        return view
-
-    monkeypatch.setattr(operations, "adjust_colour", colour)
-    monkeypatch.setattr(operations, "adjust_hue", hue)
-    images = torch.zeros((4000, 3, 1, 1), dtype=torch.uint8)
-    make_view(images, seeded(0), recipe=ViewRecipe(saturation=0.2, jitter=0.8))
+def test_strengths_are_uniform_and_only_for_the_jittered(drawn, low, high):
+    draws = draw(4000, 1, 1, seeded(0), recipe=ViewRecipe(saturation=0.2, jitter=0.8))
+    seen = {
+        "brightness": draws.brightness,
+        "contrast": draws.contrast,
+        "saturation": draws.saturation,
+        "hue": draws.turns,
+    }
     neutral = 0.0 if drawn == "hue" else 1.0
     jittered = (seen["brightness"] != 1.0).numpy()
     values = seen[drawn].numpy()

@@ -15,7 +15,8 @@ from torch import Tensor
 from offdiag._checks import ConfigError
 from offdiag._types import Labels
 from offdiag.data.dataset import Rows, Source
-from offdiag.data.views import Normalisation, ViewPair, make_view
+from offdiag.data.view_recipes import ViewPair
+from offdiag.data.views import Normalisation, make_view
 
 NORMALISATION_IMAGES = 4096
 Item = TypeVar("Item")
@@ -59,9 +60,10 @@ class TwoViewLoader:
     undisturbed run got there, bit for bit on a CPU. An epoch's last images that do
     not fill a batch are left out of that epoch.
 
-    `batch_size` counts the images of all ranks together; each of `world_size` ranks
-    draws the views of the whole batch, which costs little, and makes those of its
-    own part. A run on two ranks therefore sees the same views as on one.
+    `channels_last` is the memory layout of the views. `batch_size` counts the images
+    of all ranks together; each of `world_size` ranks draws the views of the whole
+    batch, which costs little, and makes those of its own part. A run on two ranks
+    therefore sees the same views as on one.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class TwoViewLoader:
         seed: int,
         recipe: ViewPair,
         normalisation: Normalisation | None = None,
+        channels_last: bool = False,
         device: torch.device | str = "cpu",
         rank: int = 0,
         world_size: int = 1,
@@ -96,6 +99,7 @@ class TwoViewLoader:
         self.source = source.to(device)
         self.batch_size, self.seed, self.recipe = batch_size, seed, recipe
         self.device = torch.device(device)
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.rank, self.world_size = rank, world_size
         self.normalisation = normalisation_of(source) if normalisation is None else normalisation
 
@@ -119,6 +123,8 @@ class TwoViewLoader:
             # The 0 was once a rank: it stays, so that old runs resume to the same bits.
             generator = seeded(self.seed, Purpose.VIEWS, step, 0, device=self.device)
             view_a, view_b = (
+                # Here and not before use: turning view a takes all threads, and so on a CPU
+                # keeps them awake while one of them makes view b (docs/decisions.md).
                 make_view(
                     images,
                     generator,
@@ -126,7 +132,7 @@ class TwoViewLoader:
                     normalisation=self.normalisation,
                     share=self.share,
                     of=self.batch_size,
-                )
+                ).contiguous(memory_format=self.layout)
                 for recipe in self.recipe
             )
             yield Batch(step, view_a, view_b, labels, waited)

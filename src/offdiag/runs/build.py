@@ -6,7 +6,7 @@ from offdiag._checks import ConfigError, choice
 from offdiag.data.dataset import Splits
 from offdiag.data.loader import TwoViewLoader, normalisation_of
 from offdiag.data.readers import load
-from offdiag.data.views import VIEWS, ViewPair
+from offdiag.data.view_recipes import VIEWS, ViewPair
 from offdiag.encoders import ENCODERS, projector
 from offdiag.heads import HEADS
 from offdiag.losses import NORMALISERS
@@ -73,6 +73,7 @@ def build_loader(
         seed=config.seed,
         recipe=build_views(config, image_shape=source.image_shape),
         normalisation=normalisation_of(source),
+        channels_last=config.channels_last,
         device=device,
         rank=rank,
         world_size=world_size,

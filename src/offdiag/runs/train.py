@@ -273,7 +273,6 @@ class _Run:
             on_reading=on_reading,
             on_checkpoint=self.checkpoint,
             on_step=watcher.stepped,
-            channels_last=config.channels_last,
         )
 
     def _loaded(self) -> Splits:

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
-"""All that Numba compiles: the closed form, its Jacobian, the flow and the descent.
+"""What Numba compiles of the theory: the closed form, its Jacobian, the flow and the descent.
 
 docs/theory.md derives what is computed here; equation numbers refer to it. A state is
 one vector y: the m rows of W = (c | N), each with k inner products and m coordinates
@@ -9,28 +9,19 @@ One file on purpose: Numba keys its cache to the file of the function called fro
 outside, so a callee in another file could change without being recompiled.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from offdiag._compiled import compiled
 from offdiag.theory.rodas5p import GAMMA, STAGES, A, C
 
-# Sums may be reordered and fused; nan and infinity keep their meaning.
-FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 TINY = 1e-200  # keeps 0 / 0 at 0 where an inner product or a noise part is exactly 0
 CLOSE = 1e-12  # in log(t + t_0): the end of the flow is reached
 STILL = 1e-20  # a step that moves nothing by more than this goes nowhere
 LEARNED = 0.5  # |c| above this: the neuron has picked the feature up
 
 REACHED, NOT_FINITE, STEP_TOO_SMALL, TOO_MANY_STEPS = range(4)
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on the first call, keep the machine code on disk, and release the GIL."""
-    compile_on_call = njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
-    return cast(Callable[..., Any], compile_on_call(function))
 
 
 class Constants(NamedTuple):

@@ -123,7 +123,6 @@ def fit(
     on_reading: Callable[[Pulse], None],
     on_checkpoint: Callable[[], None],
     on_step: Callable[[int], None] = lambda step: None,
-    channels_last: bool = False,
 ) -> None:
     """Train `method` from `progress.step` to `schedule.steps`; moves `progress` along.
 
@@ -139,16 +138,12 @@ def fit(
     steps, first = schedule.steps, fabric.is_global_zero
     network, stepper = fabric.setup(_LossOf(method), optimizer)
     watch = LossWatch(progress, fabric.device)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
     last_checkpoint = before = time.perf_counter()
 
     method.train()
     for batch in loader.batches(first_step=progress.step, last_step=steps):
         schedule.apply(optimizer, progress.step)
-        loss = network(
-            batch.view_a.contiguous(memory_format=layout),
-            batch.view_b.contiguous(memory_format=layout),
-        )
+        loss = network(batch.view_a, batch.view_b)
         fabric.backward(loss)
         stepper.step()
         stepper.zero_grad(set_to_none=True)
