@@ -2,11 +2,12 @@
 
     python benchmarks/verdict.py OUT [--markdown FILE] [--runs] [--tuning-only]
 
-OUT is what verdict_runs.py wrote; its docstring says what a run is in truth. Prints, for round two
-(held out, by both counts of the truth) and for round one (which tuned the rule): area under the ROC
-curve of the verdict's score, precision and recall of "it collapses", false alarms, rank
-correlation of the score with what the linear probe lost (Spearman, grey zone included), time to
-detection, and the same for what others have: std, RankMe, effective rank and the loss, each alone.
+OUT is what verdict_runs.py wrote; its docstring says what a run is in truth. Prints, for rounds
+three and two (held out, by both counts of the truth) and for round one (which tuned the rule):
+area under the ROC curve of the verdict's score, precision and recall of "it collapses", false
+alarms, rank correlation of the score with what the linear probe lost (Spearman, grey zone
+included), time to detection, and the same for what others have: std, RankMe, effective rank and
+the loss, each alone.
 A reading alone is given the threshold that separates the runs of round one best (largest recall
 minus false-alarm rate) and is used as it is at the last observation, over its largest value
 (1/sqrt(width), width) where there is one. Intervals are the 2.5 and 97.5 percentiles of 2,000
@@ -24,13 +25,12 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
-from verdict_runs import held_out
+from verdict_runs import round_of
 
 from offdiag.diagnostics.verdict import COLLAPSED, Verdict, judge
 from offdiag.results.observation import MonitorRecord, Observation
 from offdiag.runs.circumstances import circumstances
 
-HELD_OUT = held_out()
 CHANCE = 0.1
 LINEAR, KNN = (0.07, 0.10), (0.18, 0.25)  # healthy below the first, collapsed above the second
 KNN_BY_STEP = 0.1
@@ -49,9 +49,9 @@ class Run:
     def name(self) -> str:
         return f"{self.truth['data']}/{self.truth['case']}"
 
-    @property
-    def held_out(self) -> bool:
-        return (self.truth["data"], self.truth["case"]) in HELD_OUT
+    @cached_property
+    def round(self) -> str:
+        return round_of(self.truth["data"], self.truth["case"])
 
     @property
     def knn(self) -> list[float]:
@@ -188,7 +188,7 @@ def table(
     """Rows of a Markdown table: each score on these runs."""
     judged = [run for run in runs if kinds[run.name] != "grey"]
     truth = np.array([kinds[run.name] == "collapsed" for run in judged])
-    one = [run for run in every if not run.held_out]
+    one = [run for run in every if run.round == "one"]
     seen_kinds = {run.name: true_kind(run, one) for run in one}
     tuning = [run for run in one if seen_kinds[run.name] != "grey"]
     tuned = np.array([seen_kinds[run.name] == "collapsed" for run in tuning])
@@ -286,22 +286,26 @@ def main() -> None:
     parser.add_argument("--tuning-only", action="store_true", help="leave the held-out runs shut")
     options = parser.parse_args()
     every = load(options.out)
-    one = [run for run in every if not run.held_out]
-    two = [run for run in every if run.held_out]
+    one, two, three = ([run for run in every if run.round == n] for n in ("one", "two", "three"))
+    both, before = two + three, one + two  # what a round is set against was trained by its end
     lines = []
-    for title, runs, best_of, told in (
-        ("Round two, held out", two, every, True),
-        ("Round two against the best of round one alone", two, one, False),
-        ("Round one, which tuned the rule", one, one, True),
+    for title, runs, known, best_of, told in (
+        ("Round three, held out", three, every, every, True),
+        ("Round three against the best of round one alone", three, every, one, False),
+        ("Round two, held out", two, before, before, True),
+        ("Round two against the best of round one alone", two, before, one, False),
+        ("Rounds two and three, held out", both, every, every, False),
+        ("Rounds two and three against the best of round one alone", both, every, one, False),
+        ("Round one, which tuned the rule", one, before, one, True),
     ):
-        if runs is two and options.tuning_only:
+        if not runs or (options.tuning_only and runs is not one):
             continue
-        kinds = {run.name: true_kind(run, best_of) for run in every}
+        kinds = {run.name: true_kind(run, best_of) for run in known}
         lines += [f"## {title} ({len(runs)} runs)", ""]
-        lines += table(runs, kinds, every=every, best_of=best_of) + [""]
-        lines += timing(runs, kinds, every=every) + [""]
+        lines += table(runs, kinds, every=known, best_of=best_of) + [""]
+        lines += timing(runs, kinds, every=known) + [""]
         if options.runs and told:
-            lines += one_by_one(runs, kinds, every=every, best_of=best_of) + [""]
+            lines += one_by_one(runs, kinds, every=known, best_of=best_of) + [""]
     lines += ["```", json.dumps(circumstances(), indent=1), "```"]
     print("\n".join(lines))
     if options.markdown:
