@@ -19,14 +19,10 @@ from torch.utils.checkpoint import checkpoint
 
 from offdiag._checks import ConfigError
 from offdiag.diagnostics.moments import Moments
-from offdiag.diagnostics.monitor import (
-    Monitor,
-    all_tokens,
-    first_token,
-    head_matrix,
-    mean_of_tokens,
-)
+from offdiag.diagnostics.monitor import Monitor
+from offdiag.diagnostics.pooling import all_tokens, first_token, mean_of_tokens
 from offdiag.diagnostics.readings import readings_of
+from offdiag.diagnostics.stream import head_matrix
 from offdiag.results.observation import MonitorRecord
 from offdiag.results.readings import Readings
 

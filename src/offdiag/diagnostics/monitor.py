@@ -5,12 +5,10 @@ monitor = Monitor(model, file="monitor.jsonl").attach_optimizer(optimizer)
 monitor.remove()
 """
 
-import logging
 import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +20,11 @@ from torch.utils.hooks import RemovableHandle
 
 from offdiag._checks import ConfigError, RunError, at_least
 from offdiag._types import Covariance, Embeddings
-from offdiag.diagnostics.moments import Moments
+from offdiag.diagnostics.loggers import logging_to
 from offdiag.diagnostics.parts import Tap, find_parts, unwrapped
-from offdiag.diagnostics.readings import noise_readings, read_head, read_part, readings_of
-from offdiag.diagnostics.sample import RowSample
+from offdiag.diagnostics.pooling import Pooling, mean_of_tokens
+from offdiag.diagnostics.readings import noise_readings
+from offdiag.diagnostics.stream import Stream, head_matrix, read_predictor, read_stream
 from offdiag.diagnostics.verdict import judge as _judge
 from offdiag.results.observation import (
     PARTS,
@@ -34,40 +33,12 @@ from offdiag.results.observation import (
     append_observation,
     start_file,
 )
-from offdiag.results.readings import NAN, HeadReadings, Readings
+from offdiag.results.readings import NAN, Readings
 
 KEPT_OBSERVATIONS = 1_000
 """Observations in memory: the first and the latest 999. The file has them all."""
 COLLAPSED = ("complete collapse", "dimensional collapse")
 """The kinds of verdict that ask a run to stop."""
-
-Pooling = Callable[[Tensor], Tensor]
-
-
-def mean_of_tokens(output: Tensor) -> Embeddings:
-    """One row an image: (batch, tokens, dim) by the mean over tokens.
-
-    Four dimensions or more are read as (batch, channels, height, width, ...) and averaged
-    over all places. (batch, dim) stays as it is.
-    """
-    if output.ndim == 3:
-        return output.mean(1)
-    return output.flatten(2).mean(2) if output.ndim > 3 else output
-
-
-def first_token(output: Tensor) -> Embeddings:
-    """One row an image: the first token of (batch, tokens, dim), where the class token is."""
-    return output[:, 0] if output.ndim == 3 else mean_of_tokens(output)
-
-
-def all_tokens(output: Tensor) -> Embeddings:
-    """One row a token, (batch * tokens, dim); of (batch, channels, height, ...) one a place.
-
-    Two views pair token by token in order, whatever part of the image each one shows.
-    """
-    if output.ndim > 3:
-        output = output.flatten(2).transpose(1, 2)
-    return output.flatten(0, -2)
 
 
 class Monitor:
@@ -92,8 +63,9 @@ class Monitor:
     second ones and are left out. A single call is one view, without alignment and LiDAR; if it
     holds several views one after the other, say how many: `views_concatenated=2`, or by part
     (DINO's multi-crop: `{"encoder": 2, "projector": 10, "target": 2}`). `pooling` turns outputs
-    of more than two dimensions into rows: `mean_of_tokens`, `first_token`, `all_tokens`, or
-    your own. Rows are read in float32 whatever the autocast, sums are kept in float64.
+    of more than two dimensions into rows: `mean_of_tokens`, `first_token`, `all_tokens` of
+    `diagnostics.pooling`, or your own. Rows are read in float32 whatever the autocast, sums are
+    kept in float64.
 
     **Processes.** In a torch.distributed group all processes must have a monitor: moments are
     summed and samples gathered over them, and the first process alone judges, writes and logs.
@@ -171,13 +143,13 @@ class Monitor:
         self._sample_rows = sample_rows
         self._distributed = distributed
         self._judge, self._stop_after, self._collapsed = judge, stop_after, 0
-        self._log = None if logger is None else _logging(logger, prefix)
+        self._log = None if logger is None else logging_to(logger, prefix)
         self._name = name or ("run" if model is None else type(_inside(model)).__name__)
         self._file = None if file is None else Path(file)
         self._file_started = False
         self._first_step = first_step
 
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, Stream] = {}
         self._head: Covariance | None = None
         self._batch = 0
         self._backward_ran = False
@@ -338,7 +310,7 @@ class Monitor:
                     )
                 if part not in self._streams:
                     capacity = max(1, self._sample_rows // self._world())
-                    self._streams[part] = _Stream(rows, capacity=capacity, seed=self._rank())
+                    self._streams[part] = Stream(rows, capacity=capacity, seed=self._rank())
                 self._streams[part].see(rows, self._batch)
 
     def _end_step(self) -> Observation | None:
@@ -385,8 +357,8 @@ class Monitor:
             return None
         observation = Observation(
             step=self.steps,
-            parts={part: _read_part(moments[part], samples[part]) for part in streams},
-            head=None if head is None else _read_head(head, moments),
+            parts={part: read_stream(moments[part], samples[part]) for part in streams},
+            head=None if head is None else read_predictor(head, moments),
             loss=loss,
             checkpoint=checkpoint,
         )
@@ -477,42 +449,6 @@ class Monitor:
         return dist.get_rank() if self._distributed and _grouped() else 0
 
 
-class _Stream:
-    """What one part gives during one reading: sums, a bounded sample, and the views at hand."""
-
-    def __init__(self, rows: Embeddings, *, capacity: int, seed: int) -> None:
-        # Metal has no float64.
-        device = torch.device("cpu") if rows.device.type == "mps" else rows.device
-        self.moments = Moments(rows.shape[1], device=device)
-        self.sample = RowSample(capacity, seed=seed)
-        self.bytes = 0
-        self._batch = -1
-        self._views: list[Embeddings] = []
-
-    def see(self, rows: Embeddings, batch: int) -> None:
-        """The next call's rows. A width other than the first one's is not this part's output."""
-        if batch != self._batch:
-            self.close()
-            self._batch = batch
-        if len(self._views) < 2 and rows.shape[1] == self.moments.dim:
-            self._views.append(rows)
-
-    def close(self) -> None:
-        """Move the views at hand into the sums; what is not a pair where pairs were is left out."""
-        views, self._views = self._views, []
-        if len(views) == 2 and len(views[0]) != len(views[1]):
-            views = views[:1]
-        before = len(self.sample.rows)
-        if not views or len(views) < before:
-            return
-        views = views[: before or 2]
-        for view in views:
-            self.moments.update(view)
-        self.sample.update(*views)
-        held = 4 * self.moments.dim * (sum(len(rows) for rows in (*views, *self.sample.rows)))
-        self.bytes = max(self.bytes, held + 24 * self.moments.dim**2)
-
-
 class _Hook:
     """A forward hook; a copy or a pickle of the module that it is on gets a deaf one."""
 
@@ -549,44 +485,6 @@ class _Deaf:
         return None
 
 
-def head_matrix(head: nn.Module) -> Covariance | None:
-    """A copy of the matrix that a predictor applies, or None if it is not one square matrix.
-
-    nn.Linear, any other module whose `weight` is a square matrix, or a Sequential of one
-    such. A bias is left out.
-    """
-    head = unwrapped(head)
-    while isinstance(head, nn.Sequential) and len(head) == 1:
-        head = head[0]
-    weight = getattr(head, "weight", None)
-    if isinstance(weight, Tensor) and weight.ndim == 2 and weight.shape[0] == weight.shape[1]:
-        return weight.detach().to(torch.float32, copy=True)
-    return None
-
-
-def _read_part(moments: Moments, views: tuple[Embeddings, ...]) -> Readings:
-    """The readings of a stream; the same in a tenth of the time where all of few rows are kept."""
-    whole = torch.cat(views)
-    if not len(whole) == moments.count < moments.dim or not whole.isfinite().all():
-        return readings_of(moments, *views)
-    paired = read_part(*views)
-    return replace(
-        read_part(whole),
-        std=paired.std,
-        uniformity=paired.uniformity,
-        alignment=paired.alignment,
-        lidar=paired.lidar,
-    )
-
-
-def _read_head(head: Covariance, moments: Mapping[str, Moments]) -> HeadReadings:
-    """The head is given the projection, or the features where there is no projector."""
-    given = moments.get("projector", moments.get("encoder"))
-    if given is None or given.dim != len(head):
-        return read_head(head.double())
-    return read_head(head.double(), given.second_moment())
-
-
 def _inside(model: nn.Module | Mapping[str, nn.Module]) -> object:
     return unwrapped(model) if isinstance(model, nn.Module) else model
 
@@ -612,29 +510,3 @@ def _gathered(rows: Embeddings) -> Float[Tensor, "gathered dim"]:
     dist.all_gather(pieces, padded)
     whole = [piece[: int(count)] for piece, count in zip(pieces, counts, strict=True)]
     return torch.cat(whole).to(rows.device)
-
-
-def _logging(logger: Any, prefix: str) -> Callable[[Mapping[str, float], int], object]:
-    """How to hand scalars to whatever logger this is."""
-    write = _writer(logger)
-    return lambda scalars, step: write({prefix + k: v for k, v in scalars.items()}, step)
-
-
-def _writer(logger: Any) -> Callable[[dict[str, float], int], object]:
-    if isinstance(logger, list | tuple):
-        writers = [_writer(each) for each in logger]
-        return lambda scalars, step: [write(scalars, step) for write in writers]
-    if hasattr(logger, "log_metrics"):
-        return lambda scalars, step: logger.log_metrics(scalars, step=step)
-    if hasattr(logger, "add_scalar"):
-        return lambda scalars, step: [logger.add_scalar(k, v, step) for k, v in scalars.items()]
-    if hasattr(logger, "log_dict"):
-        return lambda scalars, step: logger.log_dict(scalars)
-    if hasattr(logger, "log") and not isinstance(logger, logging.Logger):
-        return lambda scalars, step: logger.log(scalars, step=step)
-    if callable(logger):
-        return lambda scalars, step: logger(scalars, step)
-    raise ConfigError(
-        "a logger is a function of (scalars, step), or has log_metrics, add_scalar, log_dict or "
-        f"log; got {type(logger).__name__}."
-    )
