@@ -20,6 +20,19 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over all processes, without a gradient; nothing waits for it.
+
+    Fabric's `all_reduce` has all processes meet first, which on an accelerator holds up the
+    one that issues the work.
+    """
+    if processes() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / processes()
+
+
 class SumOverProcesses(torch.autograd.Function):
     """The sum of a tensor over all processes, with a gradient.
 

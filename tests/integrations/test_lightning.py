@@ -118,7 +118,7 @@ class Pairs(torch.utils.data.Dataset):
         return [image + noise[0], image + noise[1]], 0, f"{index}.png"
 
 
-def fit(build, package, *, callback=None, **settings):
+def fit(build, package, *callbacks, **settings):
     torch.manual_seed(0)
     model = build(package)
     trainer = package.Trainer(
@@ -132,7 +132,7 @@ def fit(build, package, *, callback=None, **settings):
             "log_every_n_steps": 1,
             **settings,
         },
-        callbacks=[] if callback is None else [callback],
+        callbacks=list(callbacks),
     )
     loader = torch.utils.data.DataLoader(Pairs(), batch_size=8)
     validation = loader if build is simsiam else None
@@ -152,7 +152,7 @@ def fit(build, package, *, callback=None, **settings):
 def test_lightlys_runs_are_watched_and_not_changed(package, build, widths, tmp_path):
     file = tmp_path / "monitor.jsonl"
     callback = MonitorCallback(every=3, budget=None, file=file)
-    watched, _ = fit(build, package, callback=callback)
+    watched, _ = fit(build, package, callback)
     alone, _ = fit(build, package)
     for name, value in watched.state_dict().items():
         assert torch.equal(value, alone.state_dict()[name]), name
@@ -171,11 +171,35 @@ def test_lightlys_runs_are_watched_and_not_changed(package, build, widths, tmp_p
     assert find_parts(watched).keys() == widths.keys()
 
 
-def test_accumulated_batches_make_one_step():
-    callback = MonitorCallback(every=1, budget=None)
-    fit(simsiam, lightning, callback=callback, accumulate_grad_batches=2)
+class Losses(lightning.Callback):
+    """Every batch's loss as the model gave it."""
+
+    def on_before_backward(self, trainer, pl_module, loss):
+        self.seen = [*getattr(self, "seen", []), trainer.accumulate_grad_batches * loss.item()]
+
+
+def test_accumulated_batches_make_one_step_and_their_mean_loss_is_noted():
+    callback, losses = MonitorCallback(every=1, budget=None), Losses()
+    fit(simsiam, lightning, callback, losses, accumulate_grad_batches=2)
+    noted = [o.loss for o in callback.monitor.history]
+    pairs = torch.tensor(losses.seen).view(-1, 2)
+    assert noted == pytest.approx(pairs.mean(1).tolist(), abs=1e-6)
     assert [o.step for o in callback.monitor.history] == [0, 1, 2, 3]
     assert callback.monitor.history[0].parts["encoder"].rows == 32
+
+
+def test_a_checkpoint_before_training_is_none_of_the_callbacks_business(tmp_path):
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=[MonitorCallback()],
+    )
+    loader = torch.utils.data.DataLoader(Pairs(), batch_size=8)
+    trainer.validate(simsiam(lightning), loader, verbose=False)
+    trainer.save_checkpoint(tmp_path / "before.ckpt")
+    assert (tmp_path / "before.ckpt").exists()
 
 
 def test_the_trainers_logger_gets_the_readings_and_checkpoints_are_named(tmp_path):
@@ -186,7 +210,7 @@ def test_the_trainers_logger_gets_the_readings_and_checkpoints_are_named(tmp_pat
     _, trainer = fit(
         simsiam,
         lightning,
-        callback=callback,
+        callback,
         logger=logger,
         enable_checkpointing=True,
         default_root_dir=tmp_path,
@@ -207,7 +231,7 @@ def test_a_verdict_of_collapse_stops_the_trainer():
     callback = MonitorCallback(
         every=1, budget=None, judge=lambda history, noise: Collapsed, stop_after=3
     )
-    _, trainer = fit(simsiam, lightning, callback=callback)
+    _, trainer = fit(simsiam, lightning, callback)
     assert trainer.global_step == 3
 
 

@@ -164,8 +164,18 @@ def test_an_encoder_that_mixes_no_images_takes_both_views_at_once(name, views):
             torch.testing.assert_close(embedded, one_by_one[view][part])
 
 
+class OwnNorm(torch.nn.Module):
+    """A normalisation over the batch that is none of torch's, and says so."""
+
+    mixes_images = True
+
+    def forward(self, images):
+        return images - images.mean(0)
+
+
+@pytest.mark.parametrize("norm", [torch.nn.BatchNorm2d(4), OwnNorm()])
 @pytest.mark.parametrize("name", sorted(METHODS))
-def test_batchnorm_sees_one_view_at_a_time(name, views):
-    method, calls = counting_method(name, torch.nn.BatchNorm2d(4))
+def test_what_mixes_images_sees_one_view_at_a_time(name, norm, views):
+    method, calls = counting_method(name, norm)
     method(*views)
     assert len(calls) == 2

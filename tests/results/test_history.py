@@ -72,5 +72,19 @@ def test_head_matrices_survive_their_file(tmp_path):
     assert read_head(tmp_path / "absent.npz") is None
 
 
+@pytest.mark.parametrize(
+    "read, name, content",
+    [
+        (read_history, "metrics.jsonl", b"\xff\xfe no text\n"),
+        (read_head, "head.npz", b""),
+        (read_head, "head.npz", b"PK\x03\x04 cut short"),
+    ],
+)
+def test_files_of_another_kind_are_refused_in_a_sentence(read, name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RunError, match=name):
+        read(tmp_path / name)
+
+
 def test_a_row_is_a_row_again(rows):
     assert Row.from_dict(json.loads(rows[0].to_json())) == rows[0]

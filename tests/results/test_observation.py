@@ -47,7 +47,13 @@ def test_a_line_cut_short_is_left_out(tmp_path):
 
 def test_another_file_is_refused_in_a_sentence(tmp_path):
     path = tmp_path / "monitor.jsonl"
-    for content in ("", "[]\n", "{}\n", '{"offdiag_monitor": 1, "noise": {}}\n{"step": 1}\n'):
+    for content in (
+        "",
+        "[]\n",
+        "{}\n",
+        '{"offdiag_monitor": 1}\n',
+        '{"offdiag_monitor": 1, "noise": {}}\n{"step": 1}\n',
+    ):
         path.write_text(content)
         with pytest.raises(RunError, match="not a file written by a monitor"):
             MonitorRecord.load(path)

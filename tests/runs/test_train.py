@@ -228,6 +228,37 @@ def test_channels_last_and_bf16_train(tmp_path):
     assert record.history[-1].projection.effective_rank > 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_a_compiled_run_is_the_plain_run_up_to_rounding(tmp_path, method):
+    short = dataclasses.replace(SHORT, epochs=1, method=method)
+    plain = train(short, tmp_path / "plain")
+    compiled = train(dataclasses.replace(short, compile=True), tmp_path / "compiled")
+    assert compiled.history[-1].loss == pytest.approx(plain.history[-1].loss, rel=1e-4)
+    a, b = weights(tmp_path / "plain"), weights(tmp_path / "compiled")
+    assert a.keys() == b.keys()  # a compiled run's checkpoint is an ordinary one
+
+
+@pytest.mark.gpu
+def test_float16_keeps_its_loss_scale_over_a_resume(tmp_path):
+    config = dataclasses.replace(SHORT, precision="16-mixed", device="cuda")
+    with pytest.raises(Stop):
+        train(config, tmp_path / "run", watcher=stop_at(4))
+    kept = load_checkpoint(tmp_path / "run")["precision"]
+    assert kept["scale"] > 0
+    run = train_module._Run(config, None)
+    run.restore(tmp_path / "run", load_checkpoint(tmp_path / "run"))
+    assert run.fabric.strategy.precision.state_dict() == kept
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu_ends_with_every_reading(tmp_path):
+    settings = {"device": "cuda", "precision": "bf16-mixed", "channels_last": True}
+    record = train(dataclasses.replace(SHORT, **settings), tmp_path / "run")
+    assert record.evaluation["knn"]["features"] > 0.5
+    assert record.history[-1].peak_memory_gib > 0
+
+
 def test_tensorboard_files_appear_when_asked_for(tmp_path):
     train(dataclasses.replace(SHORT, epochs=1, tensorboard=True), tmp_path / "run")
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))

@@ -83,7 +83,7 @@ class Dataset(Source):
 
     def read(self, batches: Iterable[Rows]) -> Iterator[tuple[Images, Labels | None]]:
         for rows in batches:
-            rows = rows.to(self.images.device)
+            rows = rows.to(self.images.device, non_blocking=True)
             yield self.images[rows], None if self.labels is None else self.labels[rows]
 
 

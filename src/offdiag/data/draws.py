@@ -83,9 +83,10 @@ def draw_crops(
     top = (_uniform(batch, 0.0, 1.0, generator) * (height - tall + 1)).long()
     left = (_uniform(batch, 0.0, 1.0, generator) * (width - wide + 1)).long()
     top, left = torch.minimum(top, height - tall), torch.minimum(left, width - wide)
-    boxes = torch.stack((top, left, tall, wide), dim=1)
-    fallback = boxes.new_tensor(_central_box(height, width, recipe.crop_ratio))
-    return torch.where(fits.gather(1, first), boxes, fallback)
+    found = fits.gather(1, first)[:, 0]
+    central = _central_box(height, width, recipe.crop_ratio)
+    sides = zip((top, left, tall, wide), central, strict=True)
+    return torch.stack([torch.where(found, side, fixed) for side, fixed in sides], dim=1)
 
 
 def _central_box(

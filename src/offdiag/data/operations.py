@@ -194,4 +194,12 @@ def _mirrored_shifts(
 
 
 def _luma(channels: int, like: Tensor) -> Float[Tensor, " {channels}"]:
-    return like.new_tensor(LUMA if channels == 3 else (1.0,))
+    return constant(LUMA if channels == 3 else (1.0,), like.device, like.dtype)
+
+
+@lru_cache(maxsize=64)
+def constant(
+    values: tuple[float, ...], device: torch.device, dtype: torch.dtype
+) -> Float[Tensor, " {len(values)}"]:
+    """A few numbers on a device, sent there once: sending waits for the device. Do not write."""
+    return torch.tensor(values, device=device, dtype=dtype)

@@ -55,8 +55,9 @@ class Normalisation:
                 f"the normalisation is for images of {len(self.mean)} channel(s), these have "
                 f"{view.shape[1]}: read them with channels {channels!r}."
             )
-        scale = 1 / view.new_tensor(self.std)
-        return scale, view.new_tensor(self.mean).mul(-scale)
+        where = view.device, view.dtype
+        scale = 1 / operations.constant(self.std, *where)
+        return scale, operations.constant(self.mean, *where) * -scale
 
 
 @torch.no_grad()

@@ -45,14 +45,19 @@ class MonitorCallback(_callback()):  # type: ignore[misc]  # whose class it is, 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.monitor.note(loss=outputs.get("loss") if isinstance(outputs, Mapping) else outputs)
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if loss is not None and pl_module.automatic_optimization:
+            loss = loss * trainer.accumulate_grad_batches  # by which Lightning has divided it
+        self.monitor.note(loss=loss)
         if trainer.global_step != self.seen:  # not so while a batch is being accumulated
             self.monitor.step()
             self.seen = trainer.global_step
         trainer.should_stop |= self.monitor.should_stop
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Any) -> None:
-        self.monitor.note(checkpoint=f"epoch={trainer.current_epoch}-step={trainer.global_step}")
+        if hasattr(self, "monitor"):  # not so before training
+            step = f"epoch={trainer.current_epoch}-step={trainer.global_step}"
+            self.monitor.note(checkpoint=step)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.monitor.remove()

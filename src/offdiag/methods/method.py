@@ -49,7 +49,8 @@ class AbstractMethod(nn.Module, ABC):
 
         One view after the other, so that every BatchNorm normalises each view by its own
         statistics. An encoder without BatchNorm (a ViT, a net with GroupNorm) gives each
-        image the same features whatever stands beside it, and takes both views at once.
+        image the same features whatever stands beside it, and takes both views at once. A
+        layer of your own that mixes the images of a batch says so: `mixes_images = True`.
         """
         if view_a.shape != view_b.shape or _mixes_images(self.encoder):
             return self.embed(view_a), self.embed(view_b)
@@ -66,4 +67,7 @@ class AbstractMethod(nn.Module, ABC):
 
 
 def _mixes_images(part: nn.Module) -> bool:
-    return any(isinstance(module, _NormBase) for module in part.modules())
+    return any(
+        isinstance(module, _NormBase) or getattr(module, "mixes_images", False)
+        for module in part.modules()
+    )

@@ -170,8 +170,8 @@ def read_history(path: Path) -> tuple[Row, ...]:
     """The rows of a metrics file; a last line cut short by a kill is left out."""
     if not path.exists():
         return ()
-    lines = path.read_text().split("\n")  # what follows the last newline was cut short
     try:
+        lines = path.read_text().split("\n")  # what follows the last newline was cut short
         return tuple(Row.from_dict(json.loads(line)) for line in lines[:-1] if line)
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
@@ -185,7 +185,7 @@ def read_head(path: Path) -> HeadMatrices | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return HeadMatrices(
                 start=arrays["start"],
                 peak=arrays["peak"],
@@ -193,7 +193,7 @@ def read_head(path: Path) -> HeadMatrices | None:
                 peak_epoch=float(arrays["peak_epoch"]),
                 end_epoch=float(arrays["end_epoch"]),
             )
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise RunError(f"{path} cannot be read ({error}): remove it and resume the run.") from None
 
 

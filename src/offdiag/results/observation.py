@@ -87,6 +87,8 @@ class MonitorRecord:
                     f"{FORMAT}: use the version that wrote it."
                 )
             rows = tuple(Observation.from_dict(json.loads(line)) for line in lines[1:-1] if line)
+            noise = {name: Readings(**restored(part)) for name, part in header["noise"].items()}
+            return cls(name=header["name"], history=rows, noise=noise, about=header["about"])
         except OSError as error:
             raise RunError(f"cannot read {path}: {error.strerror or error}.") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -94,8 +96,6 @@ class MonitorRecord:
                 f"{path} is not a file written by a monitor of offdiag ({error}): restore it, or "
                 "give another file."
             ) from None
-        noise = {name: Readings(**restored(part)) for name, part in header["noise"].items()}
-        return cls(name=header["name"], history=rows, noise=noise, about=header["about"])
 
 
 def start_file(

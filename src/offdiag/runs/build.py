@@ -4,6 +4,7 @@ import torch
 
 from offdiag._checks import ConfigError, choice
 from offdiag.data.dataset import Splits
+from offdiag.data.folder import memory_bytes
 from offdiag.data.loader import TwoViewLoader, normalisation_of
 from offdiag.data.readers import load
 from offdiag.data.view_recipes import VIEWS, ViewPair
@@ -17,8 +18,11 @@ from offdiag.runs.config import RunConfig
 from offdiag.training.schedules import Schedule
 
 
-def load_splits(config: RunConfig) -> Splits:
-    """The images that the settings ask for."""
+def load_splits(config: RunConfig, *, device: torch.device) -> Splits:
+    """The images that the settings ask for; a folder that would fill `device` is streamed."""
+    limit = memory_bytes() // 4
+    if device.type == "cuda":
+        limit = min(limit, torch.cuda.mem_get_info(device)[0] // 4)
     return load(
         config.data,
         root=config.data_root,
@@ -27,6 +31,7 @@ def load_splits(config: RunConfig) -> Splits:
         download=config.download,
         skip_corrupt=config.skip_corrupt,
         stream=config.stream,
+        memory_limit_bytes=limit,
         workers=config.workers,
     )
 
@@ -92,9 +97,10 @@ def build_schedule(config: RunConfig, *, steps_per_epoch: int) -> Schedule:
 
 
 def pick_device(name: str, *, local_rank: int = 0) -> torch.device:
-    """The device asked for; auto takes an accelerator where there is one.
+    """The device asked for; auto takes a CUDA device where there is one.
 
-    Each process of a machine, counted by `local_rank`, has a CUDA device of its own.
+    Metal has no float64, in which losses and readings are summed: mps is refused. Each
+    process of a machine, counted by `local_rank`, has a CUDA device of its own.
     """
     if torch.cuda.is_available() and name in ("auto", "cuda"):
         if local_rank >= (gpus := torch.cuda.device_count()):
@@ -103,9 +109,8 @@ def pick_device(name: str, *, local_rank: int = 0) -> torch.device:
                 "start fewer processes, or use --device cpu."
             )
         return torch.device("cuda", local_rank)
-    if name == "auto":
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    available = {"cpu": True, "cuda": torch.cuda.is_available()}
-    if not available.get(name, torch.backends.mps.is_available()):
-        raise ConfigError(f"device {name!r} is not available on this machine: use --device auto.")
-    return torch.device(name)
+    if name == "mps":
+        raise ConfigError("device 'mps' has no float64, which offdiag needs: use --device cpu.")
+    if name == "cuda":
+        raise ConfigError("device 'cuda' is not available on this machine: use --device auto.")
+    return torch.device("cpu")

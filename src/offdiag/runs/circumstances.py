@@ -1,12 +1,9 @@
 """What a number travels with: versions, machine, date."""
 
-import math
 import os
 import platform
-import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +25,6 @@ def circumstances(device: torch.device | str = "cpu") -> dict[str, Any]:
         "versions": {"offdiag": version("offdiag"), "python": platform.python_version()}
         | {package: version(package) for package in PACKAGES},
     }
-
-
-def peak_memory_gib(device: torch.device) -> float:
-    """The most memory held so far: by torch on a CUDA device, elsewhere by this process.
-
-    Nan where the system does not tell. Decoding workers are processes of their own and
-    not counted.
-    """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    if find_spec("resource") is None:  # Windows
-        return math.nan
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def processor() -> str:

@@ -52,7 +52,7 @@ class FrozenRun:
 
     def evaluate(self) -> dict[str, Any]:
         """kNN and linear probe of features and projection, on the run's own splits."""
-        splits = load_splits(self.config).to(self.device)
+        splits = load_splits(self.config, device=self.device).to(self.device)
         refuse_other_images(self.images, fingerprint(splits), self.directory)
         if splits.train is None or splits.test is None:
             raise DataError(
@@ -69,7 +69,7 @@ class FrozenRun:
         `split` is 0 for images that training may see and 1 for held-out ones. Returns
         the number of images.
         """
-        splits = load_splits(data).to(self.device)
+        splits = load_splits(data, device=self.device).to(self.device)
         parts = [splits.pretrain] if splits.test is None else [splits.pretrain, splits.test]
         if parts[0].image_shape != self.image_shape:
             raise DataError(

@@ -56,9 +56,9 @@ def refuse_other_method(saved: str, method: AbstractMethod, directory: Path) -> 
 def _told(source: Source) -> str:
     digest = hashlib.sha256()
     if source.labels is not None:
-        digest.update(source.labels.cpu().numpy().astype(np.int64).tobytes())
+        digest.update(source.labels.cpu().numpy().astype(np.int64).data)
     if isinstance(source, Dataset):
-        digest.update(source.images.cpu().contiguous().numpy().tobytes())
+        digest.update(source.images.cpu().contiguous().numpy().data)
     elif isinstance(source, FolderStream):
         # The last three parts: a folder that has moved is the same folder.
         digest.update("\n".join("/".join(p.parts[-3:]) for p in source.files.paths).encode())

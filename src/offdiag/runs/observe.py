@@ -16,7 +16,7 @@ from offdiag.evaluation.protocol import knn_accuracies
 from offdiag.heads import head_matrix
 from offdiag.methods.method import AbstractMethod
 from offdiag.results.history import HeadMatrices, Row
-from offdiag.runs.circumstances import peak_memory_gib
+from offdiag.runs.memory import peak_memory_gib
 from offdiag.training.fit import Pulse
 
 PROBE_IMAGES = 2_048

@@ -45,6 +45,7 @@ from offdiag.runs.identity import (
     refuse_other_images,
     refuse_other_method,
 )
+from offdiag.runs.memory import memory_may_run_out, start_peak
 from offdiag.runs.observe import HeadSnapshots, Observer
 from offdiag.runs.processes import Place, open_fabric, peers_may_end
 from offdiag.training.checkpoint import load_checkpoint, save_checkpoint
@@ -90,9 +91,10 @@ def train(
             f"{out} exists already: choose another directory, or continue that run "
             f"with --resume {out}."
         )
-    run = _Run(config, method)
-    run.settle(out)
-    return run.finish(watcher)
+    with memory_may_run_out():
+        run = _Run(config, method)
+        run.settle(out)
+        return run.finish(watcher)
 
 
 def resume(
@@ -107,9 +109,10 @@ def resume(
     config = RunConfig.from_dict(read_config(directory)["config"])
     state = load_checkpoint(directory)
     _refuse_other_configuration(state["config"], config.to_dict(), directory)
-    run = _Run(config, method)
-    run.restore(directory, state)
-    return run.finish(watcher)
+    with memory_may_run_out():
+        run = _Run(config, method)
+        run.restore(directory, state)
+        return run.finish(watcher)
 
 
 class _Run:
@@ -126,6 +129,7 @@ class _Run:
             self.place,
             unused_weights=method is not None or config.stop_gradient == "online",
         )
+        start_peak(self.device)
         self.splits: Splits = self._loaded().to(self.device)
         self.images = fingerprint(self.splits)
         self.loader = build_loader(
@@ -190,6 +194,8 @@ class _Run:
                 f"({str(error).splitlines()[0]}): give the method that the run was started with."
             ) from error
         self.optimizer.load_state_dict(state["optimizer"])
+        if scale := state.get("precision"):
+            self.fabric.strategy.precision.load_state_dict(scale)
         self.progress = Progress(**state["progress"])
         if self.head is not None:
             self.head = HeadSnapshots(**state["head"])
@@ -233,6 +239,7 @@ class _Run:
                 "progress": self.progress.state(),
                 "method": self.method.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "precision": self.fabric.strategy.precision.state_dict(),  # float16's loss scale
                 "head": None if self.head is None else dict(vars(self.head)),
             },
         )
@@ -277,9 +284,9 @@ class _Run:
 
     def _loaded(self) -> Splits:
         if not self.config.download:
-            return load_splits(self.config)
+            return load_splits(self.config, device=self.device)
         with self.fabric.rank_zero_first(local=True):  # one process of each machine downloads
-            return load_splits(self.config)
+            return load_splits(self.config, device=self.device)
 
     def _evaluated(self) -> dict[str, Any]:
         assert self.splits.train is not None and self.splits.test is not None

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from offdiag._checks import TrainingError
 from offdiag._types import Scalar, View
+from offdiag.batchnorm import mean_over_processes
 from offdiag.methods.method import AbstractMethod, Output
 from offdiag.training.schedules import Schedule
 
@@ -148,7 +149,7 @@ def fit(
         stepper.step()
         stepper.zero_grad(set_to_none=True)
         method.after_step((progress.step + 1) / steps)
-        watch.add(fabric.strategy.all_reduce(loss.detach(), reduce_op="mean"), progress.step)
+        watch.add(mean_over_processes(loss.detach()), progress.step)
         progress.step += 1
         on_step(progress.step)
 
