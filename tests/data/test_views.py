@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from offdiag._checks import ConfigError, DataError
 from offdiag.data import operations, views
-from offdiag.data.draws import Draws, draw, draw_crops
+from offdiag.data.draws import Draws, draw, draw_crops, draw_two
 from offdiag.data.view_recipes import VIEWS, ViewRecipe
 from offdiag.data.views import Normalisation, apply, apply_compiled, make_view
 
@@ -47,6 +47,23 @@ def test_two_views_on_one_generator_differ():
     images, generator = pictures(4, 16), seeded(0)
     first, second = (make_view(images, generator, recipe=ViewRecipe()) for _ in range(2))
     assert (first - second).abs().mean((1, 2, 3)).min() > 0.01
+
+
+def test_two_views_drawn_at_once_follow_the_law_and_differ():
+    one = ViewRecipe()
+    a, b = draw_two(2000, 32, 32, seeded(0), recipes=(one, one))
+    alone = draw(2000, 32, 32, seeded(1), recipe=one)
+    for drawn in (a, b):
+        for name in ("brightness", "turns"):
+            law = scipy.stats.ks_2samp(getattr(drawn, name), getattr(alone, name))
+            assert law.pvalue > 1e-3, name
+        assert len(drawn.boxes) == 2000
+    jittered = (a.turns != 0) & (b.turns != 0)
+    both = np.corrcoef(a.turns[jittered], b.turns[jittered])[0, 1]
+    assert abs(both) < 0.1
+    other = replace(one, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))
+    whole = draw_two(50, 32, 32, seeded(0), recipes=(one, other))[1].boxes
+    assert whole.tolist() == [[0, 0, 32, 32]] * 50
 
 
 def test_every_image_has_a_draw_of_its_own():

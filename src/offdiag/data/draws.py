@@ -61,6 +61,23 @@ def draw(
     )
 
 
+def draw_two(
+    batch: int,
+    height: int,
+    width: int,
+    generator: torch.Generator,
+    *,
+    recipes: tuple[ViewRecipe, ViewRecipe],
+) -> tuple[Draws, Draws]:
+    """Draw two views of each image: both at once, at half the cost, where one law draws both."""
+    first, second = recipes
+    if first == second:
+        both = draw(2 * batch, height, width, generator, recipe=first)
+        return both.part(slice(batch)), both.part(slice(batch, None))
+    a = draw(batch, height, width, generator, recipe=first)
+    return a, draw(batch, height, width, generator, recipe=second)
+
+
 def draw_crops(
     batch: int, height: int, width: int, generator: torch.Generator, *, recipe: ViewRecipe
 ) -> Box:

@@ -15,8 +15,9 @@ from torch import Tensor
 from offdiag._checks import ConfigError
 from offdiag._types import Labels
 from offdiag.data.dataset import Rows, Source
+from offdiag.data.draws import draw_two
 from offdiag.data.view_recipes import ViewPair
-from offdiag.data.views import Normalisation, make_view
+from offdiag.data.views import Normalisation, view_as_drawn
 
 NORMALISATION_IMAGES = 4096
 Item = TypeVar("Item")
@@ -119,21 +120,20 @@ class TwoViewLoader:
             itertools.count(first_step) if last_step is None else range(first_step, last_step)
         )
         read = _timed(self.source.read(self._rows(again)))
+        _, height, width = self.source.image_shape
         for step, ((images, labels), waited) in zip(steps, read, strict=True):
-            # The 0 was once a rank: it stays, so that old runs resume to the same bits.
-            generator = seeded(self.seed, Purpose.VIEWS, step, 0, device=self.device)
+            generator = seeded(self.seed, Purpose.VIEWS, step, device=self.device)
+            drawn = draw_two(self.batch_size, height, width, generator, recipes=self.recipe)
             view_a, view_b = (
                 # Here and not before use: turning view a takes all threads, and so on a CPU
                 # keeps them awake while one of them makes view b (docs/decisions.md).
-                make_view(
+                view_as_drawn(
                     images,
-                    generator,
+                    draws.part(self.share),
                     recipe=recipe,
                     normalisation=self.normalisation,
-                    share=self.share,
-                    of=self.batch_size,
                 ).contiguous(memory_format=self.layout)
-                for recipe in self.recipe
+                for draws, recipe in zip(drawn, self.recipe, strict=True)
             )
             yield Batch(step, view_a, view_b, labels, waited)
 

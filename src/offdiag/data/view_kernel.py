@@ -86,7 +86,7 @@ def resize_weights(start, length, backwards, new):
     scale = length / new
     support = max(scale, 1.0)
     taps = int(np.ceil(2 * support))  # the most whole numbers in an open interval so wide
-    pixels = np.empty((taps, new), np.int64)
+    pixels = np.empty((taps, new), np.uint64)  # unsigned: no test for places before the first
     weights = np.empty((taps, new), np.float32)
     for place in range(new):
         centre = start + (place + 0.5) * scale
@@ -98,7 +98,7 @@ def resize_weights(start, length, backwards, new):
             weight = max(0.0, 1.0 - abs(pixel + 0.5 - centre) / support)
             if pixel < start or pixel >= start + length:
                 pixel, weight = start, 0.0
-            pixels[tap, to] = pixel
+            pixels[tap, to] = np.uint64(pixel)
             weights[tap, to] = weight
             total += weight
         for tap in range(taps):

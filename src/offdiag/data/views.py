@@ -67,16 +67,27 @@ def make_view(
     *,
     recipe: ViewRecipe,
     normalisation: Normalisation | None = None,
-    share: slice | None = None,
-    of: int | None = None,
 ) -> Float[Tensor, "batch channels rows columns"]:
     """One random view of every image, in [0, 1] or, if a normalisation is given, normalised.
 
     `generator` must live on the device of the images, which have 1 or 3 channels.
     The same generator state gives the same view; two views are two calls. Always
-    computed in float32, also under autocast. Images that are only the rows `share`
-    of a batch of `of` get the views that they would get in the whole batch.
+    computed in float32, also under autocast.
     """
+    batch, _, height, width = images.shape
+    draws = draw(batch, height, width, generator, recipe=recipe)
+    return view_as_drawn(images, draws, recipe=recipe, normalisation=normalisation)
+
+
+@torch.no_grad()
+def view_as_drawn(
+    images: Images,
+    draws: Draws,
+    *,
+    recipe: ViewRecipe,
+    normalisation: Normalisation | None = None,
+) -> Float[Tensor, "batch channels rows columns"]:
+    """The view of every image that `draws` has drawn for it; see `make_view`."""
     batch, channels, height, width = images.shape
     if channels not in (1, 3):
         raise DataError(f"views are made of images with 1 or 3 channels; these have {channels}.")
@@ -86,9 +97,6 @@ def make_view(
             f"blur_kernel={recipe.blur_kernel} reaches beyond views of {size[0]} x {size[1]} "
             f"pixels; choose at most {2 * min(size) - 1}."
         )
-    draws = draw(of or batch, height, width, generator, recipe=recipe)
-    if share is not None:
-        draws = draws.part(share)
     view = torch.empty((batch, channels, *size), device=images.device)
     with torch.autocast(images.device.type, enabled=False):
         if images.device.type == "cpu" and recipe.blur == 0:

@@ -51,19 +51,19 @@ def small(full: RunConfig, *, epochs: int) -> RunConfig:
 def paper_cifar10(size: str) -> RunConfig:
     """CIFAR-10; `--data folder:PATH` takes a copy of your own."""
     full = paper("cifar10")
-    return full if size == "full" else small(full, epochs=40)
+    return full if size == "full" else small(full, epochs=60)
 
 
 def paper_cifar100(size: str) -> RunConfig:
     """CIFAR-100."""
     full = paper("cifar100")
-    return full if size == "full" else small(full, epochs=40)
+    return full if size == "full" else small(full, epochs=60)
 
 
 def paper_stl10(size: str) -> RunConfig:
     """STL-10 at 64x64 pixels, trained on its labelled and unlabelled images; small: at 32x32."""
     full = replace(paper("stl10"), image_size=64)
-    return full if size == "full" else small(replace(full, image_size=32), epochs=24)
+    return full if size == "full" else small(replace(full, image_size=32), epochs=28)
 
 
 RECIPES: Mapping[str, Callable[[str], RunConfig]] = MappingProxyType(
