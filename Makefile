@@ -9,7 +9,7 @@ DEMO_OUT ?= demo
 help:
 	@echo "make demo       install into .venv, train on the embedded digits, write $(DEMO_OUT)/report.html"
 	@echo "make test       install into .venv, then lint, type-check and test"
-	@echo "make test-slow  the longer checks: twenty kills, all claims of the theory, a Dask cluster"
+	@echo "make test-slow  the longer checks: twenty kills, compiled runs, all claims of the theory, a Dask cluster"
 
 install: $(VENV)/.installed
 

@@ -16,12 +16,10 @@ GROUPS = (
     ("Nearest neighbours", ("features", "projection")),
     ("Linear probe", ("features", "projection")),
     ("Off-diagonal norm of the head", ("peak", "end")),
-    ("Time", ("",)),
-    ("Images/s", ("",)),
-    ("Waiting for images", ("",)),
-    ("Peak memory", ("",)),
 )
 """Headings of the table's columns, and what each is split into."""
+COSTS = ("Time", "Images/s", "Waiting for images", "Peak memory")
+"""Headings of the second table's columns."""
 
 
 def overview(record: RunRecord) -> list[Cell]:
@@ -35,6 +33,13 @@ def overview(record: RunRecord) -> list[Cell]:
         *(_accuracy(record, "knn", part) for part in ("features", "projection")),
         *(_accuracy(record, "linear", part) for part in ("features", "projection")),
         *_norms(record),
+    ]
+
+
+def costs(record: RunRecord) -> list[Cell]:
+    """What one run took, in the order of `COSTS`."""
+    last = record.history[-1]
+    return [
         cell(duration(last.seconds), otherwise="no time was recorded"),
         cell(
             significant(statistics.median(row.images_per_second for row in record.history)),

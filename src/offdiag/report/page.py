@@ -17,7 +17,7 @@ from offdiag.plots import theme, training
 from offdiag.plots.thinning import evenly
 from offdiag.report.document import chart_spec, render, writable, write_page
 from offdiag.report.numbers import Cell, cell, epoch, percent, significant
-from offdiag.report.overview import GROUPS, overview
+from offdiag.report.overview import COSTS, GROUPS, costs, overview
 from offdiag.report.sentences import Case, cases, headline
 from offdiag.report.settings import command, settings
 from offdiag.results.history import RunRecord
@@ -100,6 +100,8 @@ def render_report(
         colours=[theme.PALETTE[i % len(theme.PALETTE)] for i in range(len(records))],
         groups=GROUPS,
         overview=table,
+        cost_headings=COSTS,
+        costs=[costs(record) for record in records],
         reasons=_reasons(records, table),
         curve_groups=_curve_groups(records),
         spectra=_spectra(records),
