@@ -1,5 +1,8 @@
 """Laws of the random views, and their distance from torchvision's."""
 
+import os
+import subprocess
+import sys
 from dataclasses import fields, replace
 
 import numpy as np
@@ -133,6 +136,31 @@ def test_compiled_views_are_those_of_the_operations(
     close = (difference < 1e-4) | ((difference - abs(mirror)).abs() < 1e-4)
     assert close.all(), difference.max()
     assert (difference < 1e-4).float().mean() > 0.99
+
+
+def test_the_process_that_compiles_makes_the_bits_of_one_that_finds_the_code(tmp_path):
+    code = (
+        "import hashlib, torch\n"
+        "from offdiag.data.view_recipes import ViewRecipe\n"
+        "from offdiag.data.views import make_view\n"
+        "for channels, side in ((1, 8), (3, 32)):\n"
+        "    draw = torch.Generator().manual_seed(0)\n"
+        "    images = torch.randint(256, (64, channels, side, side), generator=draw)\n"
+        "    view = make_view(images.to(torch.uint8), draw, recipe=ViewRecipe())\n"
+        "    print(hashlib.sha256(view.numpy().tobytes()).hexdigest())\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    compiling, finding = (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    )
+    assert compiling == finding and len(compiling.split()) == 2
 
 
 def test_views_ignore_autocast():
