@@ -450,7 +450,7 @@ def test_a_compiled_run_is_the_plain_run_up_to_rounding(tmp_path, method, more):
         "--optimizer",
         "sgd",
         "--lr",
-        "0.1",
+        "0.02",
     ]
     plain = run(*COMMAND, "--out", str(tmp_path / "plain"), *words)
     compiled = run(*COMMAND, "--out", str(tmp_path / "compiled"), "--compile", *words, seconds=300)
