@@ -28,9 +28,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
     """
     if processes() == 1:
         return value
-    total = value.detach().clone()
-    dist.all_reduce(total)
-    return total / processes()
+    return _summed(value.detach()) / processes()
 
 
 class SumOverProcesses(torch.autograd.Function):

@@ -20,9 +20,9 @@ from offdiag.training.schedules import Schedule
 
 def load_splits(config: RunConfig, *, device: torch.device) -> Splits:
     """The images that the settings ask for; a folder that would fill `device` is streamed."""
-    limit = memory_bytes() // 4
+    limit = None  # the machine's memory sets it
     if device.type == "cuda":
-        limit = min(limit, torch.cuda.mem_get_info(device)[0] // 4)
+        limit = min(memory_bytes(), torch.cuda.mem_get_info(device)[0]) // 4
     return load(
         config.data,
         root=config.data_root,
