@@ -7,10 +7,11 @@ SOURCE = Path(__file__).parents[1] / "src" / "offdiag"
 
 ROWS = [
     {"_types", "_checks", "_compiled"},
-    {"_files"},
+    {"_files", "registry", "_distributed"},
     {"results", "batchnorm"},
-    {"heads", "losses", "encoders", "data", "diagnostics", "embeddings"},
-    {"methods", "theory"},
+    {"normalisers", "projectors", "data", "diagnostics", "embeddings"},
+    {"heads", "objectives", "targets", "transforms", "encoders"},
+    {"losses", "methods", "theory"},
     {"evaluation", "training", "plots"},
     {"runs", "report", "integrations"},
     {"cli"},

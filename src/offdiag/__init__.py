@@ -11,13 +11,22 @@ if TYPE_CHECKING:
     from offdiag._checks import ConfigError, DataError, OffdiagError, RunError, TrainingError
     from offdiag.diagnostics.advice import Advice
     from offdiag.diagnostics.diagnosis import Diagnosis
+    from offdiag.diagnostics.head_matrix import head_matrix
     from offdiag.diagnostics.monitor import Monitor
     from offdiag.diagnostics.verdict import Kind, Verdict, judge, judge_embeddings
-    from offdiag.encoders import Encoder, projector, resnet, small_conv
-    from offdiag.heads import HEADS, BiasHead, IdentityInitHead, LinearHead, MLPHead, head_matrix
-    from offdiag.losses import alignment_loss, batch_normalise, l2_normalise
+    from offdiag.encoders import Encoder, resnet, small_conv
+    from offdiag.heads import BiasHead, IdentityInitHead, LinearHead, MLPHead
+    from offdiag.heads.direct_pred import DirectPredHead
     from offdiag.methods.byol import BYOL
+    from offdiag.methods.joint_embedding import JointEmbedding
+    from offdiag.methods.predictive import Predictive
     from offdiag.methods.simsiam import SimSiam
+    from offdiag.normalisers import batch_normalise, l2_normalise
+    from offdiag.objectives.barlow_twins import BarlowTwins
+    from offdiag.objectives.prediction import prediction_loss
+    from offdiag.objectives.vicreg import VICReg
+    from offdiag.projectors import projector
+    from offdiag.registry import HEADS, METHODS, OBJECTIVES, Entry
     from offdiag.report.comparison import write_comparison
     from offdiag.report.diagnosis import write_diagnosis
     from offdiag.report.page import write_report
@@ -30,10 +39,21 @@ if TYPE_CHECKING:
     from offdiag.runs.frozen import FrozenRun
     from offdiag.runs.recipes import recipe
     from offdiag.runs.train import resume, train
+    from offdiag.training.fit import fit
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "prediction_loss",
+    "fit",
+    "VICReg",
+    "Predictive",
+    "OBJECTIVES",
+    "METHODS",
+    "JointEmbedding",
+    "Entry",
+    "DirectPredHead",
+    "BarlowTwins",
     "Advice",
     "BYOL",
     "BiasHead",
@@ -57,7 +77,6 @@ __all__ = [
     "SimSiam",
     "TrainingError",
     "Verdict",
-    "alignment_loss",
     "batch_normalise",
     "compare",
     "demo",
@@ -88,7 +107,7 @@ _HOMES = {
     "Encoder": "offdiag.encoders",
     "FrozenRun": "offdiag.runs.frozen",
     "Grid": "offdiag.runs.compare",
-    "HEADS": "offdiag.heads",
+    "HEADS": "offdiag.registry",
     "IdentityInitHead": "offdiag.heads",
     "Kind": "offdiag.diagnostics.verdict",
     "LinearHead": "offdiag.heads",
@@ -101,16 +120,25 @@ _HOMES = {
     "SimSiam": "offdiag.methods.simsiam",
     "TrainingError": "offdiag._checks",
     "Verdict": "offdiag.diagnostics.verdict",
-    "alignment_loss": "offdiag.losses",
-    "batch_normalise": "offdiag.losses",
+    "BarlowTwins": "offdiag.objectives.barlow_twins",
+    "DirectPredHead": "offdiag.heads.direct_pred",
+    "Entry": "offdiag.registry",
+    "JointEmbedding": "offdiag.methods.joint_embedding",
+    "METHODS": "offdiag.registry",
+    "OBJECTIVES": "offdiag.registry",
+    "Predictive": "offdiag.methods.predictive",
+    "VICReg": "offdiag.objectives.vicreg",
+    "fit": "offdiag.training.fit",
+    "prediction_loss": "offdiag.objectives.prediction",
+    "batch_normalise": "offdiag.normalisers",
     "compare": "offdiag.runs.compare",
     "demo": "offdiag.runs.demo",
     "diagnose": "offdiag.runs.diagnose",
-    "head_matrix": "offdiag.heads",
+    "head_matrix": "offdiag.diagnostics.head_matrix",
     "judge": "offdiag.diagnostics.verdict",
     "judge_embeddings": "offdiag.diagnostics.verdict",
-    "l2_normalise": "offdiag.losses",
-    "projector": "offdiag.encoders",
+    "l2_normalise": "offdiag.normalisers",
+    "projector": "offdiag.projectors",
     "recipe": "offdiag.runs.recipes",
     "resnet": "offdiag.encoders",
     "resume": "offdiag.runs.train",
@@ -122,7 +150,13 @@ _HOMES = {
 }
 
 
+_RENAMED = {"alignment_loss": "offdiag.losses"}
+"""Names of earlier versions; their modules warn and give what they are now."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        return getattr(import_module(_RENAMED[name]), name)
     if name not in _HOMES:
         raise AttributeError(f"module 'offdiag' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -3,69 +3,11 @@
 torch's SyncBatchNorm needs an accelerator; the module here does the same on a CPU.
 """
 
-from typing import Any
-
 import torch
-import torch.distributed as dist
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-PerChannel = Float[Tensor, " channels"]
-Rows = Float[Tensor, "batch channels *places"]
-
-
-def processes() -> int:
-    """How many processes share each batch: 1 unless torch.distributed has been set up."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, without a gradient; nothing waits for it.
-
-    Fabric's `all_reduce` has all processes meet first, which on an accelerator holds up the
-    one that issues the work.
-    """
-    if processes() == 1:
-        return value
-    return _summed(value.detach()) / processes()
-
-
-class SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes, with a gradient.
-
-    Every process's loss depends on every process's input, so the gradient is the
-    sum of theirs. It is then that of the sum of all losses, and averaged by DDP
-    that of their mean, which is the loss of the whole batch.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return _summed(values)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _summed(gradient)
-
-
-def _summed(values: Tensor) -> Tensor:
-    total = values.clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(total)
-    return total
-
-
-def moments_over_processes(rows: Rows) -> tuple[PerChannel, PerChannel]:
-    """Mean and variance (divided by n) of each channel over all processes, in float64.
-
-    Every process must hold equally many rows, and all must call this together.
-    """
-    axes = [0, *range(2, rows.ndim)]
-    variance, mean = torch.var_mean(rows, axes, correction=0)
-    # float64: these few numbers lose no digits then when the mean is large
-    variance, mean = variance.double(), mean.double()
-    own = torch.stack((mean, variance + mean.square()))
-    mean, square = SumOverProcesses.apply(own) / processes()
-    return mean, (square - mean.square()).clamp_min(0)
+from offdiag._distributed import PerChannel, Rows, moments_over_processes, processes
 
 
 def normalise_over_processes(rows: Rows, *, eps: float = 1e-5) -> Rows:

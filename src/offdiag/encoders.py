@@ -1,13 +1,26 @@
-"""Encoders (images to features) and projectors (features to projection); each has `.dim`."""
+"""Encoders: from images to features; each has `.dim`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from typing import Annotated
 
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from offdiag._checks import ConfigError, at_least
+from offdiag._checks import at_least
 from offdiag._types import View
+from offdiag.projectors import projector
+from offdiag.registry import ENCODERS
+
+__all__ = [
+    "ENCODERS",
+    "Encoder",
+    "projector",
+    "resnet",
+    "resnet18",
+    "resnet50",
+    "small_conv",
+]
 
 
 class Encoder(nn.Module):
@@ -48,7 +61,22 @@ def resnet(
     return Encoder(net, dim=width)
 
 
-def small_conv(*, channels: int = 3, width: int = 32, stem_stride: int = 1) -> Encoder:
+def resnet18(channels: int = 3, *, small_stem: bool = True) -> Encoder:
+    """`resnet` of torchvision's ResNet-18: 512 features."""
+    return resnet(torchvision.models.resnet18, channels=channels, small_stem=small_stem)
+
+
+def resnet50(channels: int = 3, *, small_stem: bool = True) -> Encoder:
+    """`resnet` of torchvision's ResNet-50: 2,048 features."""
+    return resnet(torchvision.models.resnet50, channels=channels, small_stem=small_stem)
+
+
+def small_conv(
+    channels: int = 3,
+    *,
+    width: Annotated[int, "channels of the first layer; the features are four times as many"] = 32,
+    stem_stride: Annotated[int, "stride of the first layer"] = 1,
+) -> Encoder:
     """Three 3x3 convolutions with BatchNorm and ReLU, the last two with stride 2, then the mean.
 
     Widths are `width`, 2 `width` and 4 `width`, the last being the feature width:
@@ -68,38 +96,3 @@ def small_conv(*, channels: int = 3, width: int = 32, stem_stride: int = 1) -> E
         ]
         before = after
     return Encoder(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), dim=before)
-
-
-ENCODERS: Mapping[str, Callable[[int], Encoder]] = {
-    "small": lambda channels: small_conv(channels=channels),
-    "small-stride2": lambda channels: small_conv(channels=channels, stem_stride=2),
-    "resnet18": lambda channels: resnet(torchvision.models.resnet18, channels=channels),
-    "resnet50": lambda channels: resnet(torchvision.models.resnet50, channels=channels),
-    "resnet18-imagenet": lambda channels: resnet(
-        torchvision.models.resnet18, channels=channels, small_stem=False
-    ),
-    "resnet50-imagenet": lambda channels: resnet(
-        torchvision.models.resnet50, channels=channels, small_stem=False
-    ),
-}
-"""Encoders by the names that the command line uses: number of image channels -> encoder."""
-
-
-def projector(widths: Sequence[int]) -> nn.Sequential:
-    """Linear, BatchNorm, ReLU, ..., Linear through `widths`; the first is the encoder's.
-
-    The last layer has neither BatchNorm nor ReLU: the objective normalises.
-    """
-    if len(widths) < 2 or min(widths) < 1:
-        raise ConfigError(
-            "a projector needs the encoder's width and at least one more, all positive; "
-            f"got {list(widths)}."
-        )
-    layers: list[nn.Module] = []
-    for before, after in zip(widths[:-2], widths[1:-1], strict=True):
-        layers += [
-            nn.Linear(before, after, bias=False),
-            nn.BatchNorm1d(after),
-            nn.ReLU(inplace=True),
-        ]
-    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))

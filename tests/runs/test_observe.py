@@ -9,7 +9,7 @@ from offdiag.data.readers import digits
 from offdiag.runs.build import build_method
 from offdiag.runs.config import RunConfig
 from offdiag.runs.observe import HeadSnapshots, Observer
-from offdiag.training.fit import Pulse
+from offdiag.training.fit import LoopMetrics
 
 
 def test_the_peak_is_the_largest_off_diagonal_norm_so_far():
@@ -30,7 +30,8 @@ def test_reading_twice_gives_the_same_and_leaves_the_network_as_it_was():
     method = build_method(config, image_channels=1).train()
     before = {name: value.clone() for name, value in method.state_dict().items()}
     observer = Observer(splits, normalisation=normalisation_of(splits.pretrain))
-    pulse = Pulse(
+    metrics = LoopMetrics(
+        terms={},
         step=1,
         epoch=1.0,
         seconds=1.0,
@@ -40,8 +41,8 @@ def test_reading_twice_gives_the_same_and_leaves_the_network_as_it_was():
         steps_per_second=2.0,
         waiting_share=0.25,
     )
-    row = observer.read(method, pulse, images_per_step=10)
-    again = observer.read(method, pulse, images_per_step=10)
+    row = observer.read(method, metrics, images_per_step=10)
+    again = observer.read(method, metrics, images_per_step=10)
     assert row == replace(again, peak_memory_gib=row.peak_memory_gib)  # the peak may rise
     assert 0.01 < row.peak_memory_gib <= again.peak_memory_gib
     assert row.waiting_share == 0.25

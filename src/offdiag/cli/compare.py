@@ -11,14 +11,14 @@ from rich.table import Table
 from tyro.conf import OmitArgPrefixes, arg
 
 from offdiag._checks import ConfigError, TrainingError
+from offdiag.cli.part_settings import configured
 from offdiag.cli.progress import console
-from offdiag.heads import HEADS
-from offdiag.losses import NORMALISERS
 from offdiag.report.comparison import write_comparison
 from offdiag.results.comparison import Cell, Comparison, Status
 from offdiag.results.history import METRICS_FILE, read_history
 from offdiag.runs.compare import CELLS, TABLE_FILE, Grid, compare
-from offdiag.runs.config import METHODS, RunConfig
+from offdiag.registry import HEADS, METHODS, NORMALISERS
+from offdiag.runs.config import RunConfig
 from offdiag.runs.recipes import RECIPES, SIZES
 
 PAGE_FILE = "report.html"
@@ -95,7 +95,7 @@ class Compare:
                     f"drop one of them."
                 )
         return Grid(
-            base=self.config,
+            base=configured(self),
             heads=self.heads,
             methods=self.methods,
             normalisers=self.normalisers,

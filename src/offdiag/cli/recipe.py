@@ -1,29 +1,18 @@
 """`--recipe NAME --size SIZE`: a command's defaults are the recipe's, its other words override."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from offdiag._checks import ConfigError
+from offdiag.cli.part_settings import last_value
+from offdiag.runs.config import RunConfig
 from offdiag.runs.recipes import recipe
 
 
-def defaults(command: type, words: Sequence[str]) -> Any:
-    """An instance of `command` with the settings of the recipe that `words` name, or None."""
-    name, size = _value("--recipe", words), _value("--size", words)
+def chosen_recipe(words: Sequence[str]) -> RunConfig | None:
+    """The settings of the recipe that the words name, or None if they name none."""
+    name, size = last_value("--recipe", words), last_value("--size", words)
     if name is None:
         if size is not None:
             raise ConfigError("--size is the size of a recipe: give --recipe NAME as well.")
         return None
-    chosen = recipe(name) if size is None else recipe(name, size=size)
-    return command(config=chosen, recipe=name, size=size)
-
-
-def _value(option: str, words: Sequence[str]) -> str | None:
-    """The word that follows `option`, or stands behind its equals sign; the last one counts."""
-    found = None
-    for word, following in zip(words, [*words[1:], None], strict=True):
-        if word == option:
-            found = following
-        elif word.startswith(option + "="):
-            found = word.partition("=")[2]
-    return found
+    return recipe(name) if size is None else recipe(name, size=size)

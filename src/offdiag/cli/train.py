@@ -8,14 +8,11 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, arg
 
 from offdiag._checks import ConfigError, RunError, at_least
-from offdiag.cli.progress import console, training_bar
-from offdiag.report.page import write_report
-from offdiag.results.history import CONFIG_FILE
+from offdiag.cli.part_settings import configured
 from offdiag.runs.config import RunConfig
-from offdiag.runs.processes import Place, ProcessEnded, launch
 from offdiag.runs.recipes import RECIPES, SIZES
-from offdiag.runs.train import SILENT, resume, train
-from offdiag.training.heap import keep_freed_memory
+
+# What loads torch is imported where it is used: a mistyped option is answered without it.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +34,10 @@ class Train:
     config: Annotated[RunConfig, OmitArgPrefixes] = field(default_factory=RunConfig)
 
     def run(self) -> None:
+        from offdiag.cli.progress import console
+        from offdiag.results.history import CONFIG_FILE
+        from offdiag.runs.processes import Place, ProcessEnded, launch
+
         directory = self._directory()
         at_least("the number of devices", self.devices, 1)
         place = Place.here()
@@ -61,6 +62,12 @@ class Train:
 
     def run_here(self) -> None:
         """Train in this process, which may be one of several that share the run."""
+        from offdiag.cli.progress import console, training_bar
+        from offdiag.report.page import write_report
+        from offdiag.runs.processes import Place
+        from offdiag.runs.train import SILENT, resume, train
+        from offdiag.training.heap import keep_freed_memory
+
         keep_freed_memory()
         directory = self._directory()
         first = Place.here().rank == 0
@@ -68,7 +75,7 @@ class Train:
             if self.resume is not None:
                 record = resume(directory, watcher=watcher)
             else:
-                record = train(self.config, directory, watcher=watcher)
+                record = train(configured(self), directory, watcher=watcher)
         if not first:
             return
         page = directory / "report.html"
@@ -85,7 +92,7 @@ class Train:
 
     def _directory(self) -> Path:
         if self.resume is not None:
-            if self.out is not None or self.config != RunConfig():
+            if self.out is not None or configured(self).to_dict() != RunConfig().to_dict():
                 raise ConfigError(
                     f"--resume {self.resume} takes every setting from that directory: "
                     "drop the other options, or start a new run with --out."

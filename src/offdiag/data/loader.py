@@ -37,6 +37,10 @@ class Batch:
     labels: Labels | None
     waited_seconds: float
 
+    @property
+    def views(self) -> tuple[Tensor, Tensor]:
+        return self.view_a, self.view_b
+
 
 class Purpose(IntEnum):
     """What a random stream is for; streams of other purposes are independent."""

@@ -1,31 +1,5 @@
-"""The target network: a copy that follows the online network by an exponential moving average."""
+"""The home of the target network in the first version: see `offdiag.targets.ema`."""
 
-import copy
-import math
-from typing import TypeVar
+from offdiag.targets.ema import cosine_momentum, frozen_copy, move_towards
 
-from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
-
-Module = TypeVar("Module", bound=nn.Module)
-
-
-def frozen_copy(online: Module) -> Module:
-    """A copy with the same weights and buffers whose parameters ask for no gradient."""
-    return copy.deepcopy(online).requires_grad_(False)
-
-
-def move_towards(target: nn.Module, online: nn.Module, *, momentum: float) -> None:
-    """target <- momentum * target + (1 - momentum) * online, for parameters only.
-
-    Buffers stay: a target in training mode normalises by its own batch and keeps
-    its own running BatchNorm statistics, which a moving average would overwrite
-    with those of other weights.
-    """
-    average = get_ema_multi_avg_fn(momentum)  # type: ignore[no-untyped-call]
-    average(tuple(target.parameters()), tuple(online.parameters()), 0)
-
-
-def cosine_momentum(base: float, progress: float) -> float:
-    """1 - (1 - base) (cos(pi * progress) + 1) / 2: from `base` to 1 (Grill et al. 2020)."""
-    return 1 - (1 - base) * (math.cos(math.pi * progress) + 1) / 2
+__all__ = ["cosine_momentum", "frozen_copy", "move_towards"]

@@ -3,43 +3,46 @@
 With the off-diagonal head and output BatchNorm this is the system of Wen & Li 2022.
 """
 
-from functools import partial
+from typing import Annotated, Literal
 
 from torch import nn
 
-from offdiag._checks import choice
-from offdiag._types import View
-from offdiag.encoders import Encoder
-from offdiag.losses import STOP_GRADIENTS, Normaliser, alignment_loss, batch_normalise
-from offdiag.methods.method import AbstractMethod, Output
+from offdiag.methods.predictive import Predictive
+from offdiag.methods.regularised import Regulariser
+from offdiag.normalisers import Normaliser, batch_normalise
+from offdiag.objectives.prediction import PredictionObjective
+from offdiag.targets.shared import SharedWeights
 
 
-class SimSiam(AbstractMethod):
+class SimSiam(Predictive):
     """Predict each view's projection from the other's: L = (D(p_a, z_b) + D(p_b, z_a)) / 2.
 
-    D is `alignment_loss`. All BatchNorm statistics are per view (see `embed_views`).
+    D is `prediction_loss`: half the squared distance after `normalise`, with the gradient
+    stopped at z.
     """
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: nn.Module,
         projector: nn.Module,
         *,
         head: nn.Module,
         normalise: Normaliser = batch_normalise,
-        stop_gradient: str = "target",
+        stop_gradient: Annotated[
+            Literal["target", "none", "online"],
+            "the side that gets no gradient; other than target is an ablation",
+        ] = "target",
+        transform: nn.Module | None = None,
+        regulariser: Regulariser | None = None,
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projector = projector
-        self.head = head
-        self.normalise = normalise
-        self.stop_gradient = choice("side for the stop-gradient", stop_gradient, STOP_GRADIENTS)
-
-    def forward(self, view_a: View, view_b: View) -> Output:
-        (h_a, z_a, p_a), (h_b, z_b, p_b) = self.embed_views(view_a, view_b)
-        distance = partial(
-            alignment_loss, normalise=self.normalise, stop_gradient=self.stop_gradient
+        super().__init__(
+            encoder,
+            projector,
+            head=head,
+            target=SharedWeights(),
+            objective=PredictionObjective(normalise=normalise, stop_gradient=stop_gradient),
+            transform=transform,
+            regulariser=regulariser,
         )
-        loss = 0.5 * (distance(p_a, z_b) + distance(p_b, z_a))
-        return Output(loss=loss, features=(h_a, h_b), projection=(z_a, z_b), prediction=(p_a, p_b))
+        self.normalise = normalise
+        self.stop_gradient = stop_gradient

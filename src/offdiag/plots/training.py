@@ -56,7 +56,7 @@ class Curve:
 def _part(part: str, reading: str) -> Callable[[Row], float | None]:
     def of(row: Row) -> float | None:
         readings: Readings = getattr(row, part)
-        value: float = getattr(readings, reading)
+        value: float | None = getattr(readings, reading, None)  # None: this method has no head
         return value
 
     return of

@@ -13,7 +13,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -37,7 +37,8 @@ class Row:
     """One reading of a run. `loss` is the mean over the steps since the row before.
 
     `knn` maps features and projection to an accuracy in [0, 1], and is None without
-    labels; `head` is None for a head that is not one matrix.
+    labels; `head` is None for a head that is not one matrix, `prediction` for a method without a
+    head. `terms` are the means of the loss's named terms, without their weights.
     `waiting_share` is the share of the steps' time, in [0, 1], that went by waiting for
     images to be decoded; `peak_memory_gib` the most memory held so far, on the accelerator
     or, without one, by the process that trains. Both are nan in older files.
@@ -53,11 +54,12 @@ class Row:
     images_per_second: float
     features: Readings
     projection: Readings
-    prediction: Readings
+    prediction: Readings | None
     head: HeadReadings | None
     knn: Mapping[str, float] | None
     waiting_share: float = NAN
     peak_memory_gib: float = NAN
+    terms: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Row":
@@ -65,7 +67,9 @@ class Row:
         parts: dict[str, Any] = {
             name: Readings(**restored(row[name]))
             for name in ("features", "projection", "prediction")
+            if row[name] is not None
         }
+        parts["terms"] = restored(row.get("terms", {}))
         for name in ("waiting_share", "peak_memory_gib"):
             if row.get(name) is None:
                 parts[name] = NAN
@@ -75,11 +79,9 @@ class Row:
 
     def observation(self) -> Observation:
         """The same readings as a monitor of any run would give them."""
-        parts = {
-            "encoder": self.features,
-            "projector": self.projection,
-            "predictor": self.prediction,
-        }
+        parts = {"encoder": self.features, "projector": self.projection}
+        if self.prediction is not None:
+            parts["predictor"] = self.prediction
         return Observation(step=self.step, parts=parts, head=self.head, loss=self.loss)
 
     def to_json(self) -> str:
@@ -91,8 +93,10 @@ class Row:
 
         What was not measured (nan) is left out.
         """
-        flat: dict[str, float] = {}
+        flat: dict[str, float] = {f"loss/{name}": value for name, value in self.terms.items()}
         for name, value in asdict(self).items():
+            if name == "terms":
+                continue
             if isinstance(value, dict):
                 numbers = {f"{name}/{k}": v for k, v in value.items() if isinstance(v, float)}
                 flat |= {k: v for k, v in numbers.items() if not math.isnan(v)}

@@ -1,6 +1,9 @@
 """From the settings of a run to its parts; the one place where names choose things."""
 
+from typing import Any
+
 import torch
+from torch import nn
 
 from offdiag._checks import ConfigError, choice
 from offdiag.data.dataset import Splits
@@ -8,12 +11,8 @@ from offdiag.data.folder import memory_bytes
 from offdiag.data.loader import TwoViewLoader, normalisation_of
 from offdiag.data.readers import load
 from offdiag.data.view_recipes import VIEWS, ViewPair
-from offdiag.encoders import ENCODERS, projector
-from offdiag.heads import HEADS
-from offdiag.losses import NORMALISERS
-from offdiag.methods.byol import BYOL
 from offdiag.methods.method import AbstractMethod
-from offdiag.methods.simsiam import SimSiam
+from offdiag.registry import find
 from offdiag.runs.config import RunConfig
 from offdiag.training.schedules import Schedule
 
@@ -40,19 +39,29 @@ def build_method(config: RunConfig, *, image_channels: int) -> AbstractMethod:
     """The method with fresh weights, drawn from the run's seed and from nothing else."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        encoder = ENCODERS[config.encoder](image_channels)
-        projection = projector((encoder.dim, *config.projector))
-        head = HEADS[config.head](config.projector[-1])
-    normalise = NORMALISERS[config.normaliser]
-    if config.method == "byol":
-        return BYOL(encoder, projection, head=head, normalise=normalise, momentum=config.momentum)
-    return SimSiam(
-        encoder,
-        projection,
-        head=head,
-        normalise=normalise,
-        stop_gradient=config.stop_gradient,
+        encoder = _part(config, "encoder", image_channels)
+        projection = _part(config, "projector", (encoder.dim, *config.projector))
+        return method_of(config, encoder, projection)
+
+
+def method_of(config: RunConfig, encoder: nn.Module, projection: nn.Module) -> AbstractMethod:
+    """The method that the settings name, around an encoder and a projector; draws fresh parts."""
+    dim = config.projector[-1]
+    built: dict[str, Any] = {}
+    for kind in find("method", config.method).parts:
+        if kind in config.parts and kind != "normaliser":
+            built[kind] = _part(config, kind, dim)
+    if "normaliser" in config.parts:
+        built["normalise"] = find("normaliser", config.parts["normaliser"]).target
+    own = config.settings_of("method")
+    method: AbstractMethod = find("method", config.method).target(
+        encoder, projection, **built, **own
     )
+    return method
+
+
+def _part(config: RunConfig, kind: str, size: Any) -> Any:
+    return find(kind, config.parts[kind]).build(size, **config.settings_of(kind))
 
 
 def build_views(config: RunConfig, *, image_shape: tuple[int, int, int]) -> ViewPair:

@@ -299,8 +299,9 @@ def _read_cell(out: Path, name: str, config: RunConfig, failures: Mapping[str, A
 def _without_spectra(record: RunRecord) -> Iterator[Any]:
     for row in record.history:
         bare = {
-            part: replace(getattr(row, part), spectrum=())
+            part: replace(readings, spectrum=())
             for part in ("features", "projection", "prediction")
+            if (readings := getattr(row, part)) is not None
         }
         yield replace(row, **bare)
 

@@ -8,16 +8,16 @@ from offdiag._checks import TrainingError
 from offdiag._types import Covariance
 from offdiag.data.dataset import Dataset, Source, Splits, in_order
 from offdiag.data.views import Normalisation
+from offdiag.diagnostics.head_matrix import head_matrix
 from offdiag.diagnostics.readings import read_head, read_part
 from offdiag.diagnostics.spectrum import second_moment
 from offdiag.diagnostics.weights import off_diagonal_norm
 from offdiag.evaluation.features import extract
 from offdiag.evaluation.protocol import knn_accuracies
-from offdiag.heads import head_matrix
 from offdiag.methods.method import AbstractMethod
 from offdiag.results.history import HeadMatrices, Row
 from offdiag.runs.memory import peak_memory_gib
-from offdiag.training.fit import Pulse
+from offdiag.training.fit import LoopMetrics
 
 PROBE_IMAGES = 2_048
 KNN_STORED = 10_000
@@ -39,33 +39,34 @@ class Observer:
         self.stored = _sample(splits.train, KNN_STORED) if labelled else None
         self.queries = _sample(splits.test, KNN_QUERIES) if labelled else None
 
-    def read(self, method: AbstractMethod, pulse: Pulse, *, images_per_step: int) -> Row:
+    def read(self, method: AbstractMethod, metrics: LoopMetrics, *, images_per_step: int) -> Row:
         """One row of the run's history; TrainingError if the embeddings are not finite."""
         probe = extract(method, self.probe, normalisation=self.normalisation)
         if not (probe.features.isfinite().all() and probe.prediction.isfinite().all()):
             raise TrainingError(
-                f"the embeddings are not finite at step {pulse.step}: try a smaller learning rate "
-                "or a longer warm-up. The last good checkpoint is kept."
+                f"the embeddings are not finite at step {metrics.step}: try a smaller learning "
+                "rate or a longer warm-up. The last good checkpoint is kept."
             )
         knn = None
         if self.stored is not None and self.queries is not None:
             stored = extract(method, self.stored, normalisation=self.normalisation)
             queries = extract(method, self.queries, normalisation=self.normalisation)
             knn = knn_accuracies(stored, queries)
-        matrix = head_matrix(method.head)
+        matrix = None if method.head is None else head_matrix(method.head)
         return Row(
-            step=pulse.step,
-            epoch=pulse.epoch,
-            seconds=pulse.seconds,
-            loss=pulse.loss,
-            learning_rate=pulse.learning_rate,
-            head_learning_rate=pulse.head_learning_rate,
-            images_per_second=pulse.steps_per_second * images_per_step,
-            waiting_share=pulse.waiting_share,
+            step=metrics.step,
+            epoch=metrics.epoch,
+            seconds=metrics.seconds,
+            loss=metrics.loss,
+            learning_rate=metrics.learning_rate,
+            head_learning_rate=metrics.head_learning_rate,
+            images_per_second=metrics.steps_per_second * images_per_step,
+            waiting_share=metrics.waiting_share,
+            terms=metrics.terms,
             peak_memory_gib=peak_memory_gib(probe.projection.device),
             features=read_part(probe.features),
             projection=read_part(probe.projection),
-            prediction=read_part(probe.prediction),
+            prediction=None if method.head is None else read_part(probe.prediction),
             head=None
             if matrix is None
             else read_head(matrix, second_moment(probe.projection.to(matrix.device))),

@@ -15,9 +15,9 @@ from offdiag._checks import RunError
 from offdiag._files import remove_parts, write_json
 from offdiag.batchnorm import share_batchnorm
 from offdiag.data.dataset import Splits
+from offdiag.diagnostics.head_matrix import head_matrix
 from offdiag.evaluation.features import extract
 from offdiag.evaluation.protocol import evaluate
-from offdiag.heads import head_matrix
 from offdiag.methods.method import AbstractMethod
 from offdiag.results.history import (
     CONFIG_FILE,
@@ -49,7 +49,7 @@ from offdiag.runs.memory import memory_may_run_out, start_peak
 from offdiag.runs.observe import HeadSnapshots, Observer
 from offdiag.runs.processes import Place, open_fabric, peers_may_end
 from offdiag.training.checkpoint import load_checkpoint, save_checkpoint
-from offdiag.training.fit import Progress, Pulse, fit
+from offdiag.training.fit import LoopMetrics, Progress, fit
 from offdiag.training.optimizers import make_optimizer
 
 
@@ -108,7 +108,8 @@ def resume(
     """
     config = RunConfig.from_dict(read_config(directory)["config"])
     state = load_checkpoint(directory)
-    _refuse_other_configuration(state["config"], config.to_dict(), directory)
+    trained = RunConfig.from_dict(state["config"])  # of any version
+    _refuse_other_configuration(trained.to_dict(), config.to_dict(), directory)
     with memory_may_run_out():
         run = _Run(config, method)
         run.restore(directory, state)
@@ -127,7 +128,7 @@ class _Run:
             self.device,
             config.precision,
             self.place,
-            unused_weights=method is not None or config.stop_gradient == "online",
+            unused_weights=method is not None or _leaves_weights(config),
         )
         start_peak(self.device)
         self.splits: Splits = self._loaded().to(self.device)
@@ -155,7 +156,7 @@ class _Run:
         )
         self.schedule = build_schedule(config, steps_per_epoch=self.loader.steps_per_epoch)
         self.progress = Progress()
-        start = head_matrix(self.method.head)
+        start = None if self.method.head is None else head_matrix(self.method.head)
         self.head = None if start is None else HeadSnapshots.of(start)
         self.directory = Path()
 
@@ -257,12 +258,13 @@ class _Run:
         if config.compile:
             self.method.compile()
 
-        def on_reading(pulse: Pulse) -> None:
+        def on_log(metrics: LoopMetrics) -> None:
             assert observer is not None
-            row = observer.read(self.method, pulse, images_per_step=config.batch_size)
-            matrix = head_matrix(self.method.head)
-            if self.head is not None and matrix is not None:
-                self.head.take(matrix, epoch=pulse.epoch)
+            row = observer.read(self.method, metrics, images_per_step=config.batch_size)
+            if self.head is not None and self.method.head is not None:
+                matrix = head_matrix(self.method.head)
+                assert matrix is not None  # it was at the start
+                self.head.take(matrix, epoch=metrics.epoch)
             append_row(self.directory / METRICS_FILE, row)
             if logger is not None:
                 logger.log_metrics(row.scalars(), row.step)
@@ -272,12 +274,13 @@ class _Run:
             self.method,
             self.loader,
             self.optimizer,
+            steps=self.schedule.steps,
             fabric=self.fabric,
             schedule=self.schedule,
             progress=self.progress,
-            read_every=per_epoch * (config.read_every or max(1, config.epochs // 100)),
+            log_every=per_epoch * (config.read_every or max(1, config.epochs // 100)),
             checkpoint_seconds=config.checkpoint_seconds,
-            on_reading=on_reading,
+            on_log=on_log,
             on_checkpoint=self.checkpoint,
             on_step=watcher.stepped,
         )
@@ -314,6 +317,12 @@ class _Run:
                 "steps": self.schedule.steps,
             },
         }
+
+
+def _leaves_weights(config: RunConfig) -> bool:
+    """Whether some weights may get no gradient, which DDP has to be prepared for."""
+    stop = config.settings.get("method", {}).get("stop_gradient")
+    return stop == "online" or "transform" in config.parts
 
 
 def _refuse_other_configuration(

@@ -1,8 +1,11 @@
 """The one training loop."""
 
+import inspect
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,35 +14,32 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from offdiag._checks import TrainingError
-from offdiag._types import Scalar, View
-from offdiag.batchnorm import mean_over_processes
-from offdiag.methods.method import AbstractMethod, Output
+from offdiag._checks import ConfigError, TrainingError, at_least
+from offdiag._distributed import mean_over_processes
+from offdiag._types import Scalar
+from offdiag.methods.method import AbstractMethod, Embedded, Output
 from offdiag.training.schedules import Schedule
 
 
 @runtime_checkable
-class TwoViews(Protocol):
-    """What the loop needs of a batch."""
+class ViewBatch(Protocol):
+    """A batch that says how long it was waited for; any tuple of views will do as well."""
 
     @property
-    def view_a(self) -> View: ...
-
-    @property
-    def view_b(self) -> View: ...
+    def views(self) -> tuple[Any, ...]: ...
 
     @property
     def waited_seconds(self) -> float: ...
 
 
 @runtime_checkable
-class TwoViewBatches(Protocol):
-    """What the loop needs of a loader: batches that are a function of the step alone."""
+class SeekableBatches(Protocol):
+    """Batches that are a function of the step alone, so that a run can go on where it stopped."""
 
     @property
     def steps_per_epoch(self) -> int: ...
 
-    def batches(self, *, first_step: int, last_step: int) -> Iterator[TwoViews]: ...
+    def batches(self, *, first_step: int, last_step: int) -> Iterator[ViewBatch]: ...
 
 
 @dataclass
@@ -52,22 +52,25 @@ class Progress:
     loss_steps: int = 0
     step_seconds: float = 0.0
     waited_seconds: float = 0.0
+    term_sums: dict[str, float] = field(default_factory=dict)
 
     def state(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pulse:
-    """What the loop alone knows at a reading: `loss` and speed are means since the one before.
+class LoopMetrics:
+    """What the loop alone knows at a log step: `loss`, `terms` and speed are means since the last.
 
-    `waiting_share` is the share of the steps' time, in [0, 1], spent waiting for images.
+    `terms` are the loss's named terms, without their weights. `waiting_share` is the share of
+    the steps' time, in [0, 1], spent waiting for data.
     """
 
     step: int
     epoch: float
     seconds: float
     loss: float
+    terms: Mapping[str, float]
     learning_rate: float
     head_learning_rate: float
     steps_per_second: float
@@ -76,96 +79,124 @@ class Pulse:
 
 @dataclass
 class LossWatch:
-    """Sums the loss on its device and remembers the first step at which it was not finite.
+    """Sums loss and terms on their device and remembers the first step with a bad loss.
 
     Reading a value from an accelerator waits for it, so that happens in `check`
-    only, at readings and before checkpoints, not at each step.
+    only, at log steps and before checkpoints, not at each step.
     """
 
     progress: Progress
     device: torch.device
     total: Tensor = field(init=False)
     first_bad: Tensor = field(init=False)
+    terms: Tensor | None = field(init=False, default=None)
+    names: tuple[str, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
         self.total = torch.tensor(self.progress.loss_sum, dtype=torch.float64, device=self.device)
         self.first_bad = torch.tensor(-1, device=self.device)
 
-    def add(self, loss: Scalar, step: int) -> None:
+    def add(self, loss: Scalar, terms: Mapping[str, Scalar], step: int) -> None:
         self.total += loss
         self.progress.loss_steps += 1
+        if terms:
+            if self.terms is None or tuple(terms) != self.names:
+                self.names = tuple(terms)
+                sums = [self.progress.term_sums.get(name, 0.0) for name in self.names]
+                self.terms = torch.tensor(sums, dtype=torch.float64, device=self.device)
+            self.terms += torch.stack([term.detach() for term in terms.values()])
         new = (self.first_bad < 0) & ~torch.isfinite(loss)
         self.first_bad = torch.where(new, step, self.first_bad)
 
     def check(self, steps: int) -> None:
-        """TrainingError if some loss was not finite; otherwise the sum moves to `progress`."""
+        """TrainingError if some loss was not finite; otherwise the sums move to `progress`."""
         first_bad = int(self.first_bad)
         if first_bad >= 0:
             raise _diverged("the loss", first_bad, steps)
         self.progress.loss_sum = self.total.item()
+        if self.terms is not None:
+            self.progress.term_sums = dict(zip(self.names, self.terms.tolist(), strict=True))
 
     def restart(self) -> None:
         self.total.zero_()
+        if self.terms is not None:
+            self.terms.zero_()
         progress = self.progress
-        progress.loss_sum, progress.loss_steps = 0.0, 0
+        progress.loss_sum, progress.loss_steps, progress.term_sums = 0.0, 0, {}
         progress.step_seconds, progress.waited_seconds = 0.0, 0.0
 
 
 def fit(
     method: AbstractMethod,
-    loader: TwoViewBatches,
+    batches: SeekableBatches | Iterable[Any],
     optimizer: Optimizer,
     *,
-    fabric: Fabric,
-    schedule: Schedule,
-    progress: Progress,
-    read_every: int,
-    checkpoint_seconds: float,
-    on_reading: Callable[[Pulse], None],
-    on_checkpoint: Callable[[], None],
+    steps: int,
+    schedule: Schedule | None = None,
+    fabric: Fabric | None = None,
+    progress: Progress | None = None,
+    log_every: int | None = None,
+    checkpoint_seconds: float = math.inf,
+    on_log: Callable[[LoopMetrics], None] = lambda metrics: None,
+    on_checkpoint: Callable[[], None] = lambda: None,
     on_step: Callable[[int], None] = lambda step: None,
-) -> None:
-    """Train `method` from `progress.step` to `schedule.steps`; moves `progress` along.
+) -> Progress:
+    """Train `method` to step `steps`: `fit(method, loader, optimizer, steps=200)`.
 
-    Where `fabric` has several processes, all call this with their part of each batch;
-    the loss is that of the whole batch, and only the first of them is called back.
+    `batches` is anything that gives batches again and again: a DataLoader, a list. A batch is
+    the tuple of its views, or a tuple that starts with such a tuple, labels after it. Batches
+    that can be asked for by step (`SeekableBatches`) let a run go on from `progress`.
 
-    `read_every` is in steps. At each reading, and at the end, `on_reading` gets a
-    `Pulse`; once `checkpoint_seconds` have passed since the last time, and at the
-    end, `on_checkpoint` is called with `progress` up to date. TrainingError says at
-    which step a loss or a weight stopped being finite; no checkpoint is written
-    from such weights.
+    Without a `schedule` the optimiser's rates are left alone; without a `fabric` it trains in
+    this process, where the method's weights are. Where `fabric` has several processes, all call
+    this with their part of each batch; the loss is that of the whole batch, and only the first
+    of them is called back.
+
+    Every `log_every` steps (by default about a hundred times), and at the end, `on_log` gets
+    `LoopMetrics`; once `checkpoint_seconds` have passed since the last time, and at the end,
+    `on_checkpoint` is called with `progress` up to date. TrainingError says at which step a loss
+    or a weight stopped being finite; no checkpoint is written from such weights.
     """
-    steps, first = schedule.steps, fabric.is_global_zero
-    network, stepper = fabric.setup(_LossOf(method), optimizer)
+    at_least("the number of steps", steps, 1)
+    progress = Progress() if progress is None else progress
+    log_every = max(1, steps // 100) if log_every is None else log_every
+    device = next(iter(method.parameters())).device
+    if fabric is None:
+        fabric = Fabric(accelerator=device.type, devices=1)
+    first = fabric.is_global_zero
+    loss_of = _LossOf(method)
+    network, stepper = fabric.setup(loss_of, optimizer)
     watch = LossWatch(progress, fabric.device)
+    after_step = _after_step_of(method)
+    per_epoch = batches.steps_per_epoch if isinstance(batches, SeekableBatches) else math.nan
     last_checkpoint = before = time.perf_counter()
 
     method.train()
-    for batch in loader.batches(first_step=progress.step, last_step=steps):
-        schedule.apply(optimizer, progress.step)
-        loss = network(batch.view_a, batch.view_b)
+    for views, waited_seconds in _taken(batches, progress.step, steps, fabric.device):
+        if schedule is not None:
+            schedule.apply(optimizer, progress.step)
+        loss = network(*views)
         fabric.backward(loss)
         stepper.step()
         stepper.zero_grad(set_to_none=True)
-        method.after_step((progress.step + 1) / steps)
-        watch.add(mean_over_processes(loss.detach()), progress.step)
+        terms, embedded = loss_of.take()
+        after_step(embedded, step=progress.step, steps=steps)
+        watch.add(mean_over_processes(loss.detach()), terms, progress.step)
         progress.step += 1
         on_step(progress.step)
 
         now = time.perf_counter()
         progress.seconds += now - before
         progress.step_seconds += now - before
-        progress.waited_seconds += batch.waited_seconds
+        progress.waited_seconds += waited_seconds
         before = now
 
         last = progress.step == steps
-        if progress.step % read_every == 0 or last:
+        if progress.step % log_every == 0 or last:
             watch.check(steps)
             _refuse_bad_weights(method, progress.step, steps)
             if first:
-                epoch = progress.step / loader.steps_per_epoch
-                on_reading(_pulse(progress, optimizer, epoch=epoch))
+                on_log(_metrics(progress, optimizer, epoch=progress.step / per_epoch))
             watch.restart()
         if first and (time.perf_counter() - last_checkpoint >= checkpoint_seconds or last):
             watch.check(steps)
@@ -175,27 +206,103 @@ def fit(
         now = time.perf_counter()
         progress.seconds += now - before
         before = now
+    return progress
 
 
 class _LossOf(nn.Module):
-    """A method as DDP must see it: nothing comes out but what the gradient goes through."""
+    """A method as DDP must see it: nothing comes out but what the gradient goes through.
+
+    The terms and the embeddings are taken by another door, without a gradient.
+    """
 
     def __init__(self, method: AbstractMethod) -> None:
         super().__init__()
         self.method = method
+        self._last: tuple[Mapping[str, Scalar], Embedded] | None = None
 
-    def forward(self, view_a: View, view_b: View) -> Scalar:
-        output: Output = self.method(view_a, view_b)
+    def forward(self, *views: Any) -> Scalar:
+        output: Output = self.method(*views)
+        self._last = output.terms, output.embedded.detached()
         return output.loss
 
+    def take(self) -> tuple[Mapping[str, Scalar], Embedded]:
+        assert self._last is not None
+        last, self._last = self._last, None
+        return last
 
-def _pulse(progress: Progress, optimizer: Optimizer, *, epoch: float) -> Pulse:
-    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
-    return Pulse(
+
+def _taken(
+    batches: SeekableBatches | Iterable[Any], first_step: int, last_step: int, device: torch.device
+) -> Iterator[tuple[tuple[Any, ...], float]]:
+    """The views of each batch, and the seconds that they were waited for."""
+    if isinstance(batches, SeekableBatches):
+        for batch in batches.batches(first_step=first_step, last_step=last_step):
+            yield batch.views, batch.waited_seconds
+        return
+    if first_step:
+        raise ConfigError(
+            "a run can go on from a checkpoint only if its batches can be asked for by step."
+        )
+    step, start = 0, time.perf_counter()
+    for epoch in itertools.count():
+        before = step
+        for batch in batches:
+            yield views_of(batch, device), time.perf_counter() - start
+            step, start = step + 1, time.perf_counter()
+            if step == last_step:
+                return
+        if step == before:
+            what = "gave no batch" if epoch == 0 else "can be gone through only once"
+            raise ConfigError(f"the batches {what}: give a list, a DataLoader or a loader.")
+
+
+def views_of(batch: Any, device: torch.device | str) -> tuple[Any, ...]:
+    """The views of a batch on a device: of (views, labels, ...), of a tuple of views, of `.views`.
+
+    ConfigError for anything else.
+    """
+    views = getattr(batch, "views", batch)
+    if isinstance(views, tuple | list) and views and isinstance(views[0], tuple | list):
+        views = views[0]
+    if not isinstance(views, tuple | list) or len(views) < 2:
+        raise ConfigError(
+            "a batch must be a tuple of two views or more, or start with one; got "
+            f"{type(batch).__name__}{_length(batch)}."
+        )
+    return tuple(view.to(device) if hasattr(view, "to") else view for view in views)
+
+
+def _length(batch: Any) -> str:
+    return f" of length {len(batch)}" if isinstance(batch, tuple | list) else ""
+
+
+def _after_step_of(method: AbstractMethod) -> Callable[..., None]:
+    """The method's hook; one of the first version, which took `progress`, goes on working."""
+    parameters = list(inspect.signature(method.after_step).parameters)
+    if parameters != ["progress"]:
+        return method.after_step
+    warnings.warn(
+        f"{type(method).__name__}.after_step(progress) is called as "
+        "after_step(embedded, *, step, steps) now.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    old: Callable[[float], None] = method.after_step  # type: ignore[assignment]
+
+    def after_step(embedded: Embedded, *, step: int, steps: int) -> None:
+        old((step + 1) / steps)
+
+    return after_step
+
+
+def _metrics(progress: Progress, optimizer: Optimizer, *, epoch: float) -> LoopMetrics:
+    rates = {group.get("name", "weights"): group["lr"] for group in optimizer.param_groups}
+    return LoopMetrics(
         step=progress.step,
         epoch=epoch,
         seconds=progress.seconds,
         loss=progress.loss_sum / progress.loss_steps,
+        terms={name: total / progress.loss_steps for name, total in progress.term_sums.items()},
         learning_rate=rates.get("weights", math.nan),
         head_learning_rate=rates.get("head", rates.get("head biases", 0.0)),
         steps_per_second=progress.loss_steps / max(progress.step_seconds, 1e-9),

@@ -1,6 +1,6 @@
 """Optimisers by name, with the head's own learning rate."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from offdiag._checks import at_least, choice
 from offdiag.methods.method import AbstractMethod
+from offdiag.registry import OPTIMIZERS
 
 
 class LARS(Optimizer):
@@ -63,14 +64,11 @@ class LARS(Optimizer):
             torch._foreach_add_(weights, velocities, alpha=-group["lr"])
 
 
-OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
-    # One kernel for each group's tensors, on CPU, CUDA and MPS alike.
-    "sgd": partial(SGD, momentum=0.9, fused=True),
-    "adam": partial(Adam, fused=True),
-    "adamw": partial(AdamW, fused=True),
-    "lars": LARS,
-}
-"""Optimisers by the names that the command line uses."""
+# One kernel for each group's tensors, on CPU, CUDA and MPS alike.
+sgd = partial(SGD, momentum=0.9, fused=True)
+adam = partial(Adam, fused=True)
+adamw = partial(AdamW, fused=True)
+lars = LARS
 
 
 def parameter_groups(
@@ -82,9 +80,9 @@ def parameter_groups(
     decayed. Only what asks for a gradient is listed, so a frozen head or an EMA
     target adds no group.
     """
-    head = [p for p in method.head.parameters() if p.requires_grad]
+    head = [] if method.head is None else trainable(method.head)
     in_head = {id(p) for p in head}
-    body = [p for p in method.parameters() if p.requires_grad and id(p) not in in_head]
+    body = [p for p in trainable(method) if id(p) not in in_head]
     groups: list[dict[str, Any]] = [
         _group("weights", [p for p in body if p.ndim > 1], lr, weight_decay, adapt=True),
         _group("biases", [p for p in body if p.ndim <= 1], lr, 0.0, adapt=False),
@@ -92,6 +90,11 @@ def parameter_groups(
         _group("head biases", [p for p in head if p.ndim <= 1], lr * head_lr_ratio, 0.0),
     ]
     return [group for group in groups if group["params"]]
+
+
+def trainable(part: nn.Module) -> list[nn.Parameter]:
+    """The parameters that ask for a gradient."""
+    return [p for p in part.parameters() if p.requires_grad]
 
 
 def _group(
@@ -122,4 +125,5 @@ def make_optimizer(
     at_least("the weight decay", weight_decay, 0)
     at_least("the head's learning-rate ratio", head_lr_ratio, 0)
     groups = parameter_groups(method, lr=lr, weight_decay=weight_decay, head_lr_ratio=head_lr_ratio)
-    return OPTIMIZERS[name](groups, lr=lr)
+    optimizer: Optimizer = OPTIMIZERS[name].target(groups, lr=lr)
+    return optimizer

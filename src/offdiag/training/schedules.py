@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch.optim import Optimizer
 
 from offdiag._checks import at_least, choice
+from offdiag.registry import SCHEDULES as SHAPES
 
-SHAPES = ("cosine", "steps", "constant")
+__all__ = ["SHAPES", "Schedule"]
 
 
 @dataclass(frozen=True, kw_only=True)

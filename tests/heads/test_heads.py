@@ -10,8 +10,8 @@ from offdiag.heads import HEADS, MASKS, IdentityInitHead, MLPHead, head_matrix
 from offdiag.training.optimizers import OPTIMIZERS
 
 DIM = 6
-TRAINABLE = [name for name in HEADS if name != "none"]
-MATRIX = ["none", "off-diagonal", "full", "lower", "upper", "symmetric", "linear"]
+TRAINABLE = [name for name, entry in HEADS.items() if "trains-nothing" not in entry.tags]
+MATRIX = [name for name, entry in HEADS.items() if "matrix" in entry.tags]
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Losses, one small file each; see `offdiag.registry` for the list."""

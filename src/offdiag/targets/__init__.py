@@ -1,0 +1,1 @@
+"""Which network gives the target of a predictive method."""

@@ -1,0 +1,1 @@
+"""What a target goes through before it is compared, one small file each."""
