@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from offdiag.diagnostics.verdict import Kind, Verdict, judge, judge_embeddings
     from offdiag.encoders import Encoder, resnet, small_conv
     from offdiag.heads import BiasHead, IdentityInitHead, LinearHead, MLPHead
-    from offdiag.heads.direct_pred import DirectPredHead
     from offdiag.methods.byol import BYOL
     from offdiag.methods.joint_embedding import JointEmbedding
     from offdiag.methods.predictive import Predictive
@@ -52,7 +51,6 @@ __all__ = [
     "METHODS",
     "JointEmbedding",
     "Entry",
-    "DirectPredHead",
     "BarlowTwins",
     "Advice",
     "BYOL",
@@ -121,7 +119,6 @@ _HOMES = {
     "TrainingError": "offdiag._checks",
     "Verdict": "offdiag.diagnostics.verdict",
     "BarlowTwins": "offdiag.objectives.barlow_twins",
-    "DirectPredHead": "offdiag.heads.direct_pred",
     "Entry": "offdiag.registry",
     "JointEmbedding": "offdiag.methods.joint_embedding",
     "METHODS": "offdiag.registry",

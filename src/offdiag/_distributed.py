@@ -46,7 +46,7 @@ class SumOverProcesses(torch.autograd.Function):
         return _summed(gradient)
 
 
-def whole_batch(rows: Embeddings) -> Embeddings:
+def whole_batch(rows: Embeddings) -> Float[Tensor, "rows dim"]:
     """The rows of all processes, in the order of their ranks, with a gradient to each.
 
     A loss of these rows is the same on every process, and DDP's mean of the gradients is the

@@ -65,14 +65,18 @@ def share_batchnorm(module: nn.Module, device: torch.device) -> None:
     """Replace every BatchNorm inside `module` by one over all processes, with the same state.
 
     On CUDA torch's SyncBatchNorm, elsewhere `BatchNormOverProcesses`. Parameters
-    and buffers stay the same tensors, so an optimiser that holds them goes on.
+    and buffers stay the same tensors, so an optimiser that holds them goes on. A part that is
+    given the rows of all processes already says so, `sees_whole_batch = True`, and is left.
     """
-    if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-        return
     for name, child in module.named_children():
+        if getattr(child, "sees_whole_batch", False):
+            continue
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            setattr(module, name, _over_processes(child))
+            if device.type == "cuda":
+                shared = nn.SyncBatchNorm.convert_sync_batchnorm(child)  # type: ignore[no-untyped-call]
+            else:
+                shared = _over_processes(child)
+            setattr(module, name, shared)
         else:
             share_batchnorm(child, device)
 

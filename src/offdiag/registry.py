@@ -70,6 +70,10 @@ class Entry:
                 )
         return tuple(found)
 
+    def wants(self, name: str) -> bool:
+        """Whether the constructor has a parameter of this name."""
+        return name in inspect.signature(self.target).parameters
+
     @cached_property
     def takes_size(self) -> bool:
         """Whether the first parameter of the constructor is a size: a width, or channels."""
@@ -169,11 +173,111 @@ HEADS: Mapping[str, Entry] = MappingProxyType(
             title="bias head",
         ),
         "direct-pred": Entry(
-            where="heads.direct_pred:DirectPredHead",
+            where="heads.direct_pred:direct_pred_head",
             summary="set from the eigenvalues of the projection's second moment",
             paper="Tian et al. 2021, DirectPred",
             tags=_tags("closed-form", "trains-nothing", "matrix", "batch-statistics"),
             title="DirectPred head",
+        ),
+        "direct-set": Entry(
+            where="heads.direct_pred:direct_set_head",
+            summary="a power of the projection's second moment; 1 is DirectCopy",
+            paper="Wang et al. 2021, DirectSet",
+            tags=_tags("closed-form", "trains-nothing", "matrix", "batch-statistics"),
+            title="DirectSet head",
+        ),
+        "direct-copy": Entry(
+            where="heads.direct_pred:direct_set_head",
+            fixed={"alpha": 1.0},
+            summary="the projection's second moment itself",
+            paper="Wang et al. 2021, DirectCopy",
+            tags=_tags("closed-form", "trains-nothing", "matrix", "batch-statistics"),
+            title="DirectCopy head",
+        ),
+        "iso": Entry(
+            where="heads.isoloss:IsoHead",
+            summary="DirectPred with the same speed for every direction",
+            paper="Halvagal et al. 2023, IsoLoss",
+            tags=_tags("closed-form", "trains-nothing", "matrix", "batch-statistics"),
+            title="IsoLoss head",
+        ),
+        "regression": Entry(
+            where="heads.regression:RegressionHead",
+            summary="regression of one view on the other",
+            paper="Richemond et al. 2023, LRP",
+            tags=_tags("closed-form", "trains-nothing", "matrix", "batch-statistics"),
+            title="regression head",
+        ),
+        "neumann": Entry(
+            where="heads.regression:RegressionHead",
+            fixed={"form": "neumann"},
+            summary="the same to first order",
+            paper="Richemond et al. 2023, NE",
+            tags=_tags("closed-form", "trains-nothing", "matrix", "batch-statistics"),
+            title="Neumann head",
+        ),
+        "newton-schulz": Entry(
+            where="heads.roots:root_head",
+            fixed={"rule": "root"},
+            summary="iterated square root of the second moment",
+            paper="Richemond et al. 2023, NS",
+            tags=_tags("closed-form", "trains-nothing", "matrix", "batch-statistics"),
+            title="Newton-Schulz head",
+        ),
+        "newton-schulz-4": Entry(
+            where="heads.roots:root_head",
+            fixed={"rule": "fourth-root"},
+            summary="iterated fourth root of the second moment",
+            paper="Richemond et al. 2023, NS2",
+            tags=_tags("closed-form", "trains-nothing", "matrix", "batch-statistics"),
+            title="Newton-Schulz head, fourth root",
+        ),
+        "visser": Entry(
+            where="heads.roots:root_head",
+            fixed={"rule": "visser"},
+            summary="square root by Visser's iteration",
+            paper="Richemond et al. 2023",
+            tags=_tags("closed-form", "trains-nothing", "matrix", "batch-statistics"),
+            title="Visser head",
+        ),
+        "stiefel": Entry(
+            where="heads.roots:root_head",
+            fixed={"rule": "polar"},
+            summary="soft projector on the strong directions",
+            paper="Richemond et al. 2023",
+            tags=_tags("closed-form", "trains-nothing", "matrix", "batch-statistics"),
+            title="Stiefel head",
+        ),
+        "spectral-filter": Entry(
+            where="heads.spectral_filter:SpectralFilter",
+            summary="the batch's singular values raised to a power",
+            paper="Zhuo et al. 2023, RDM",
+            tags=_tags("closed-form", "trains-nothing", "batch-statistics"),
+            title="spectral filter",
+        ),
+        "linear-symmetric": Entry(
+            where="heads.constrained:ConstrainedHead",
+            fixed={"constraint": "symmetric"},
+            summary="a matrix made symmetric after each step",
+            paper="Tian et al. 2021",
+            tags=_tags("matrix"),
+            title="symmetric linear head",
+        ),
+        "linear-diagonal": Entry(
+            where="heads.constrained:ConstrainedHead",
+            fixed={"constraint": "diagonal"},
+            summary="a diagonal matrix",
+            paper="ablation of Wen & Li 2022",
+            tags=_tags("matrix"),
+            title="diagonal linear head",
+        ),
+        "linear-spectral": Entry(
+            where="heads.constrained:ConstrainedHead",
+            fixed={"constraint": "spectral"},
+            summary="a symmetric matrix of spectral norm 1",
+            paper="Chen & He 2021, ablation",
+            tags=_tags("matrix"),
+            title="spectrally normalised head",
         ),
     }
 )
@@ -206,10 +310,89 @@ NORMALISERS: Mapping[str, Entry] = MappingProxyType(
 )
 """What prediction and target go through before they are compared."""
 
-TRANSFORMS: Mapping[str, Entry] = MappingProxyType({})
+TRANSFORMS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "centre": Entry(
+            where="transforms.centre:Centre",
+            summary="the moving mean taken off",
+            paper="Caron et al. 2021",
+            tags=_tags("trains-nothing"),
+            title="centring",
+        ),
+        "whiten": Entry(
+            where="transforms.whiten:Whiten",
+            fixed={"kind": "zca"},
+            summary="ZCA whitening by the batch",
+            paper="Ermolov et al. 2021",
+            tags=_tags("trains-nothing", "batch-statistics", "decorrelation"),
+            title="ZCA whitening",
+        ),
+        "whiten-cholesky": Entry(
+            where="transforms.whiten:Whiten",
+            fixed={"kind": "cholesky"},
+            summary="Cholesky whitening by the batch",
+            paper="Ermolov et al. 2021",
+            tags=_tags("trains-nothing", "batch-statistics", "decorrelation"),
+            title="Cholesky whitening",
+        ),
+        "iternorm": Entry(
+            where="transforms.whiten:Whiten",
+            fixed={"kind": "iterative"},
+            summary="whitening by a few Newton steps",
+            paper="Huang et al. 2019",
+            tags=_tags("trains-nothing", "batch-statistics", "decorrelation"),
+            title="iterative whitening",
+        ),
+        "fsq": Entry(
+            where="transforms.fsq:FSQ",
+            summary="each coordinate onto a few values",
+            paper="Scannell et al. 2024, iQRL",
+            tags=_tags("trains-nothing", "quantised"),
+            title="FSQ",
+        ),
+        "spectral-filter": Entry(
+            where="heads.spectral_filter:SpectralFilter",
+            summary="the batch's singular values raised to a power below 0",
+            paper="Zhuo et al. 2023, RDM",
+            tags=_tags("trains-nothing", "batch-statistics"),
+            title="spectral filter of the target",
+        ),
+    }
+)
 """What the target goes through besides: centring, whitening, quantisation, ..."""
 
-REGULARISERS: Mapping[str, Entry] = MappingProxyType({})
+REGULARISERS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "koleo": Entry(
+            where="regularisers.of_objective:koleo",
+            summary="away from the nearest neighbour",
+            paper="Sablayrolles et al. 2019",
+            tags=_tags("batch-statistics", "negatives"),
+            title="KoLeo",
+        ),
+        "variance-covariance": Entry(
+            where="regularisers.of_objective:variance_covariance",
+            summary="VICReg's variance and covariance",
+            paper="Bardes et al. 2022",
+            tags=_tags("batch-statistics", "decorrelation"),
+            title="variance and covariance",
+        ),
+        "sigreg": Entry(
+            where="regularisers.of_objective:sigreg",
+            summary="random projections towards a Gaussian",
+            paper="Balestriero & LeCun 2025",
+            tags=_tags("batch-statistics", "random"),
+            title="SIGReg",
+        ),
+        "information-bottleneck": Entry(
+            where="regularisers.information_bottleneck:InformationBottleneck",
+            summary="matrix mutual information of features and projection",
+            paper="Ouyang et al. 2025",
+            tags=_tags("batch-statistics"),
+            title="information bottleneck",
+        ),
+    }
+)
 """Terms that are added to a method's loss."""
 
 OBJECTIVES: Mapping[str, Entry] = MappingProxyType(
@@ -227,6 +410,154 @@ OBJECTIVES: Mapping[str, Entry] = MappingProxyType(
             paper="Bardes et al. 2022",
             tags=_tags("batch-statistics", "cross-view", "decorrelation"),
             title="VICReg",
+        ),
+        "infonce": Entry(
+            where="objectives.infonce:InfoNCE",
+            summary="one positive against 2n - 2 negatives (SimCLR)",
+            paper="Chen et al. 2020",
+            tags=_tags("batch-statistics", "cross-view", "negatives"),
+            title="InfoNCE",
+        ),
+        "dcl": Entry(
+            where="objectives.infonce:InfoNCE",
+            fixed={"decoupled": True},
+            summary="InfoNCE without the positive in the denominator",
+            paper="Yeh et al. 2022",
+            tags=_tags("batch-statistics", "cross-view", "negatives", "unbounded"),
+            title="DCL",
+        ),
+        "spectral-contrastive": Entry(
+            where="objectives.spectral_contrastive:SpectralContrastive",
+            summary="squared products of different samples pushed to 0",
+            paper="HaoChen et al. 2021",
+            tags=_tags("batch-statistics", "cross-view", "negatives"),
+            title="spectral contrastive loss",
+        ),
+        "spectral-whitened": Entry(
+            where="objectives.spectral_contrastive:SpectralWhitened",
+            summary="equal views whose second moment is the identity",
+            paper="HaoChen & Ma 2022",
+            tags=_tags("batch-statistics", "cross-view", "decorrelation"),
+            title="whitened spectral contrastive loss",
+        ),
+        "alignment-uniformity": Entry(
+            where="objectives.alignment_uniformity:AlignmentUniformity",
+            summary="near views, and samples spread over the sphere",
+            paper="Wang & Isola 2020",
+            tags=_tags("batch-statistics", "cross-view", "negatives"),
+            title="alignment and uniformity",
+        ),
+        "dimension-contrast": Entry(
+            where="objectives.dimension_contrast:DimensionContrast",
+            summary="products of different coordinates pushed to 0",
+            paper="Garrido et al. 2023",
+            tags=_tags("batch-statistics", "cross-view", "decorrelation"),
+            title="dimension contrast",
+        ),
+        "w-mse": Entry(
+            where="objectives.whitening_mse:WMSE",
+            summary="both views whitened before they are compared",
+            paper="Ermolov et al. 2021",
+            tags=_tags("batch-statistics", "cross-view", "decorrelation"),
+            title="W-MSE",
+        ),
+        "intl": Entry(
+            where="objectives.iternorm_loss:INTL",
+            summary="iterative whitening with a trace term",
+            paper="Weng et al. 2024",
+            tags=_tags("batch-statistics", "cross-view", "decorrelation"),
+            title="INTL",
+        ),
+        "sigreg": Entry(
+            where="objectives.sigreg:SIGReg",
+            summary="random projections towards a standard Gaussian (LeJEPA)",
+            paper="Balestriero & LeCun 2025",
+            tags=_tags("batch-statistics", "cross-view", "random"),
+            title="SIGReg (LeJEPA)",
+        ),
+        "weak-sigreg": Entry(
+            where="objectives.sigreg:WeakSIGReg",
+            summary="the covariance of a random sketch towards the identity",
+            paper="Weak-SIGReg 2026, from notes",
+            tags=_tags("batch-statistics", "cross-view", "decorrelation", "random"),
+            title="weak SIGReg",
+        ),
+        "visreg": Entry(
+            where="objectives.visreg:VISReg",
+            summary="scale, shape and centre towards a standard Gaussian",
+            paper="VISReg 2026",
+            tags=_tags("batch-statistics", "cross-view", "random"),
+            title="VISReg",
+        ),
+        "rdmreg": Entry(
+            where="objectives.rdmreg:RDMReg",
+            summary="rectified outputs towards a sparse law (Rectified LpJEPA)",
+            paper="RDMReg 2026",
+            tags=_tags("batch-statistics", "cross-view", "random"),
+            title="RDMReg",
+        ),
+        "mec": Entry(
+            where="objectives.coding_rate:MEC",
+            summary="maximum entropy coding",
+            paper="Liu et al. 2022",
+            tags=_tags("batch-statistics", "cross-view", "decorrelation"),
+            title="MEC",
+        ),
+        "tcr": Entry(
+            where="objectives.coding_rate:TotalCodingRate",
+            summary="invariance and total coding rate",
+            paper="Yu et al. 2020",
+            tags=_tags("batch-statistics", "cross-view", "decorrelation"),
+            title="TCR",
+        ),
+        "emp-ssl": Entry(
+            where="objectives.coding_rate:EMPSSL",
+            summary="coding rate, and views near their mean",
+            paper="Tong et al. 2023",
+            tags=_tags("batch-statistics", "cross-view", "decorrelation"),
+            title="EMP-SSL",
+        ),
+        "mmcr": Entry(
+            where="objectives.mmcr:MMCR",
+            summary="nuclear norm of the centroids",
+            paper="Yerxa et al. 2023",
+            tags=_tags("batch-statistics", "cross-view", "decorrelation"),
+            title="MMCR",
+        ),
+        "tico": Entry(
+            where="objectives.tico:TiCo",
+            summary="invariance, and a covariance with memory to avoid",
+            paper="Zhu et al. 2022",
+            tags=_tags("batch-statistics", "cross-view", "decorrelation"),
+            title="TiCo",
+        ),
+        "frossl": Entry(
+            where="objectives.frossl:FroSSL",
+            summary="invariance, and the Frobenius norm of the covariance",
+            paper="Skean et al. 2024",
+            tags=_tags("batch-statistics", "cross-view", "decorrelation"),
+            title="FroSSL",
+        ),
+        "cca-ssg": Entry(
+            where="objectives.cca_ssg:CCASSG",
+            summary="canonical correlation with a soft decorrelation",
+            paper="Zhang et al. 2021",
+            tags=_tags("batch-statistics", "cross-view", "decorrelation"),
+            title="CCA-SSG",
+        ),
+        "cplearn": Entry(
+            where="objectives.cplearn:CPLearn",
+            summary="frozen random codes, matched and used evenly",
+            paper="Sansone et al. 2025, FALCON",
+            tags=_tags("batch-statistics", "cross-view", "clustering"),
+            title="CPLearn",
+        ),
+        "gedi": Entry(
+            where="objectives.gedi:GEDIWithoutGeneration",
+            summary="clusters that are matched and all used",
+            paper="Sansone & Manhaeve 2024, without generation",
+            tags=_tags("batch-statistics", "cross-view", "clustering"),
+            title="GEDI without generation",
         ),
     }
 )
@@ -248,6 +579,38 @@ METHODS: Mapping[str, Entry] = MappingProxyType(
             parts={"head": "off-diagonal", "normaliser": "bn", "transform": "", "regulariser": ""},
             tags=_tags("ema"),
             title="BYOL",
+        ),
+        "dino": Entry(
+            where="methods.self_distillation:DINO",
+            summary="prototypes of a centred, sharpened EMA teacher",
+            paper="Caron et al. 2021",
+            parts={"regulariser": ""},
+            tags=_tags("ema", "clustering", "batch-statistics"),
+            title="DINO",
+        ),
+        "swav": Entry(
+            where="methods.self_distillation:SwAV",
+            summary="prototypes used evenly by Sinkhorn",
+            paper="Caron et al. 2020",
+            parts={"regulariser": ""},
+            tags=_tags("clustering", "batch-statistics", "cross-view"),
+            title="SwAV",
+        ),
+        "simdino": Entry(
+            where="methods.distilled:SimDINO",
+            summary="an EMA teacher, and the coding rate",
+            paper="Wu et al. 2025",
+            parts={"head": "none", "transform": "", "regulariser": ""},
+            tags=_tags("ema", "batch-statistics", "decorrelation"),
+            title="SimDINO",
+        ),
+        "matrix-ssl": Entry(
+            where="methods.distilled:MatrixSSL",
+            summary="matrix cross-entropies with an EMA target",
+            paper="Zhang et al. 2024",
+            parts={"head": "mlp", "transform": "", "regulariser": ""},
+            tags=_tags("ema", "batch-statistics", "decorrelation"),
+            title="Matrix-SSL",
         ),
         **{
             name: Entry(
@@ -271,6 +634,41 @@ PROJECTORS: Mapping[str, Entry] = MappingProxyType(
             summary="Linear, BatchNorm, ReLU, ..., Linear",
             paper="Chen et al. 2020",
             title="MLP projector",
+        ),
+        "linear": Entry(
+            where="projectors:linear_projector",
+            summary="one linear map",
+            paper="ablation of Chen et al. 2020",
+            tags=_tags(),
+            title="linear projector",
+        ),
+        "discrete": Entry(
+            where="projectors:discrete_projector",
+            summary="the MLP projector onto a grid",
+            paper="Ouyang et al. 2025",
+            tags=_tags("quantised"),
+            title="discrete projector",
+        ),
+        "sparse": Entry(
+            where="projectors:sparse_projector",
+            summary="the MLP projector through a sparse autoencoder",
+            paper="Ouyang et al. 2025",
+            tags=_tags(),
+            title="sparse projector",
+        ),
+        "reweighting": Entry(
+            where="projectors:reweighting_projector",
+            summary="a linear map with fixed decreasing weights",
+            paper="Xue et al. 2024",
+            tags=_tags(),
+            title="reweighting projector",
+        ),
+        "slice": Entry(
+            where="projectors:slice_projector",
+            summary="the first features and nothing trained (DirectCLR)",
+            paper="Jing et al. 2022",
+            tags=_tags("trains-nothing"),
+            title="slice of the features",
         ),
     }
 )
@@ -388,6 +786,14 @@ def find(kind: str, name: str) -> Entry:
     """The row of one of `PARTS`; ConfigError lists the names that there are."""
     table = PARTS[kind]
     return table[choice(kind, name, table)]
+
+
+def settings_of(kind: str, name: str) -> tuple[Setting, ...]:
+    """What can be set of a part; of a method that is an objective, what can be set of that."""
+    row = find(kind, name)
+    if kind == "method" and row.parts.get("objective"):
+        return OBJECTIVES[row.parts["objective"]].settings
+    return row.settings
 
 
 def checked_settings(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 
 from offdiag._checks import ConfigError, RunError
 from offdiag.cli.main import parse
+from offdiag.cli.part_settings import configured
 from offdiag.report.numbers import duration, epoch, percent, significant
 from offdiag.report.page import Section, render_report, write_report
 from offdiag.report.settings import command, settings
@@ -185,7 +186,16 @@ def test_the_command_is_read_back_as_the_same_settings(settings):
     config = RunConfig(**settings)
     record = replace(synthetic.run("a"), config=json.loads(json.dumps(config.to_dict())))
     words = shlex.split(command(record))
-    assert parse(words[1:]).config == config
+    assert configured(parse(words[1:])).to_dict() == config.to_dict()
+
+
+def test_a_run_of_a_method_of_ones_own_is_named_and_has_no_command():
+    own = {"method": "Mine", "head": "Scaled", "encoder": "Encoder"}
+    record = replace(synthetic.run("a"), config={"data": "digits", "epochs": 12, "own": own})
+    text = Reader(render_report([record])).text
+    assert command(record) is None and "offdiag train" not in text
+    assert "with the method Mine and its head Scaled" in text.replace("With", "with")
+    assert "off-diagonal head" not in text.lower()
 
 
 def test_extra_sections_stand_between_the_heads_and_the_settings():

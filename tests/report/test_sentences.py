@@ -102,9 +102,14 @@ def test_every_other_run_is_mentioned_once():
     assert "The projection does not collapse with the MLP head (" in text
 
 
-def test_an_unknown_head_falls_back_on_the_name():
-    record = off(name="mine")
-    assert "in run “mine”" in said(none(), replace(record, config={"head": "new"})).lower()
+def test_a_method_of_ones_own_is_called_by_its_class():
+    own = {"method": "Mine", "head": None}
+    record = replace(off(name="mine"), config={"own": own})
+    assert "with the method mine" in said(none(), record).lower()
+
+
+def test_runs_with_the_same_head_are_called_by_their_names():
+    assert "in run “second”" in said(off(name="first"), off(name="second")).lower()
 
 
 def test_a_collapse_of_the_encoder_is_said_of_its_features():

@@ -168,7 +168,13 @@ def test_two_commands_at_once_do_not_share_a_directory(tmp_path, calls):
         ({"heads": ("none", "none")}, "the heads of a grid must be different"),
         ({"seeds": (1, 1)}, "the seeds of a grid must be different; got 1, 1"),
         ({"heads": ("diagonal",)}, "unknown head"),
-        ({"methods": ("byol",), "base": RunConfig(stop_gradient="none")}, "byol's target"),
+        (
+            {
+                "methods": ("byol",),
+                "base": RunConfig(settings={"method": {"stop_gradient": "none"}}),
+            },
+            "the method 'byol' has no setting 'stop_gradient'",
+        ),
         ({"seeds": (-1,)}, "the seed must lie in"),
     ],
 )

@@ -22,11 +22,10 @@ from offdiag.batchnorm import (
 )
 from offdiag.data.loader import Batch
 from offdiag.encoders import projector, small_conv
-from offdiag.heads import HEADS
-from offdiag.losses import NORMALISERS, batch_normalise
-from offdiag.methods.byol import BYOL
-from offdiag.methods.simsiam import SimSiam
+from offdiag.normalisers import batch_normalise
+from offdiag.registry import HEADS, METHODS, REGULARISERS, TRANSFORMS
 from offdiag.results.history import RunRecord
+from offdiag.runs.build import method_of
 from offdiag.runs.config import RunConfig
 from offdiag.runs.processes import (
     Place,
@@ -38,7 +37,7 @@ from offdiag.runs.processes import (
 )
 from offdiag.runs.train import Watcher, resume, train
 from offdiag.training.checkpoint import load_checkpoint
-from offdiag.training.fit import Progress, fit
+from offdiag.training.fit import fit
 from offdiag.training.optimizers import make_optimizer
 from offdiag.training.schedules import Schedule
 
@@ -121,16 +120,11 @@ def test_batchnorm_keeps_its_state_in_full_precision_under_autocast():
 # --- training
 
 
-def make(name, head, normaliser, **settings):
+def make(settings):
     torch.manual_seed(0)
     encoder = small_conv(channels=1, width=4)
-    return {"byol": BYOL, "simsiam": SimSiam}[name](
-        encoder,
-        projector((encoder.dim, 16, 8)),
-        head=HEADS[head](8),
-        normalise=NORMALISERS[normaliser],
-        **settings,
-    )
+    config = RunConfig(projector=(16, 8), **settings)
+    return method_of(config, encoder, projector((encoder.dim, 16, 8)))
 
 
 class Views:
@@ -154,11 +148,11 @@ def fitted(cases, precision, optimizer):
     """For each case the losses of all steps and the weights at the end."""
     place = Place.here()
     found = []
-    for name, head, normaliser, settings in cases:
-        unused = settings.get("stop_gradient") == "online"
+    for settings in cases:
+        unused = "online" in str(settings)
         fabric = open_fabric(torch.device("cpu"), precision, place, unused_weights=unused)
         dtype = torch.float64 if precision == "64-true" else torch.float32
-        method = make(name, head, normaliser, **settings).to(dtype)
+        method = make(settings).to(dtype)
         if place.size > 1:
             share_batchnorm(method, torch.device("cpu"))
         losses = []
@@ -166,24 +160,25 @@ def fitted(cases, precision, optimizer):
             method,
             Views(dtype, place),
             make_optimizer(optimizer, method, lr=0.01, weight_decay=1e-4),
+            steps=STEPS,
             fabric=fabric,
             schedule=Schedule(steps=STEPS),
-            progress=Progress(),
-            read_every=1,
-            checkpoint_seconds=1e9,
-            on_reading=lambda pulse: losses.append(pulse.loss),  # noqa: B023
-            on_checkpoint=lambda: None,
+            log_every=1,
+            on_log=lambda metrics: losses.append(metrics.loss),  # noqa: B023
         )
         found.append((losses, method.state_dict()))
     return found
 
 
 CASES = [
-    (name, head, normaliser, {})
-    for name in ("simsiam", "byol")
-    for head in ("mlp", "off-diagonal")
-    for normaliser in ("bn", "l2")
-] + [("simsiam", "linear", "bn", {"stop_gradient": side}) for side in ("none", "online")]
+    *({"method": name} for name in METHODS),
+    *({"head": name} for name in HEADS),
+    *({"transform": name, "normaliser": "l2"} for name in TRANSFORMS),
+    *({"regulariser": name} for name in REGULARISERS),
+    {"normaliser": "l2", "head": "mlp"},
+    {"method": "byol", "normaliser": "l2", "head": "mlp"},
+    *({"settings": {"method": {"stop_gradient": side}}} for side in ("none", "online")),
+]
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from tyro.conf import OmitArgPrefixes, arg
 from offdiag._checks import ConfigError, TrainingError
 from offdiag.cli.part_settings import configured
 from offdiag.cli.progress import console
+from offdiag.registry import HEADS, METHODS, NORMALISERS
 from offdiag.report.comparison import write_comparison
 from offdiag.results.comparison import Cell, Comparison, Status
 from offdiag.results.history import METRICS_FILE, read_history
 from offdiag.runs.compare import CELLS, TABLE_FILE, Grid, compare
-from offdiag.registry import HEADS, METHODS, NORMALISERS
 from offdiag.runs.config import RunConfig
 from offdiag.runs.recipes import RECIPES, SIZES
 

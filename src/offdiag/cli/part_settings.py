@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from offdiag._checks import ConfigError
-from offdiag.registry import PARTS, Setting, find
+from offdiag.registry import PARTS, Setting, settings_of
 from offdiag.runs.config import FIELD_OF, MOVED, RunConfig
 
 HELP = ("-h", "--help")
@@ -21,7 +21,7 @@ HELP = ("-h", "--help")
 def last_value(option: str, words: Sequence[str]) -> str | None:
     """The word that follows `option`, or what is behind its equals sign; the last one counts."""
     found = None
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip(words, [*words[1:], None], strict=False):
         if word == option:
             found = following
         elif word.startswith(option + "="):
@@ -31,7 +31,7 @@ def last_value(option: str, words: Sequence[str]) -> str | None:
 
 def base_config(default: RunConfig, words: Sequence[str]) -> RunConfig:
     """`default` with the parts that the words choose, for looking up their settings."""
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for kind in PARTS:
         name = FIELD_OF.get(kind, kind)
         if name in RunConfig.__dataclass_fields__ and kind != "objective":
@@ -39,8 +39,9 @@ def base_config(default: RunConfig, words: Sequence[str]) -> RunConfig:
             if value is not None:
                 chosen[name] = value
     method = chosen.get("method", default.method)
-    settings = default.settings if method == default.method else {}
-    return replace(default, **{"settings": settings, **chosen})
+    if method != default.method:
+        chosen["settings"] = {}
+    return replace(default, **chosen)
 
 
 def expanded(words: Sequence[str], parts: Mapping[str, str]) -> list[str]:
@@ -48,7 +49,7 @@ def expanded(words: Sequence[str], parts: Mapping[str, str]) -> list[str]:
 
     So are the options of the first version that belong to the method now.
     """
-    kinds = {name: kind for kind, name in reversed(parts.items()) if kind != "objective"}
+    kinds = {name: kind for kind, name in reversed(list(parts.items())) if kind != "objective"}
     found = []
     for word in words:
         option, equals, value = word.partition("=")
@@ -67,7 +68,7 @@ def with_settings(command: type, words: Sequence[str], parts: Mapping[str, str])
     dotted = [name for name in given if "." in name and name.partition(".")[0] in PARTS]
     if not dotted and not any(word in HELP for word in words):
         return command
-    known = {kind: settings_of(kind, parts) for kind in parts if kind != "objective"}
+    known = {kind: settings_of(kind, name) for kind, name in parts.items() if kind != "objective"}
     for name in dotted:
         kind, _, setting = name.partition(".")
         _refuse_unknown(kind, setting.replace("-", "_"), parts, known)
@@ -81,13 +82,6 @@ def with_settings(command: type, words: Sequence[str], parts: Mapping[str, str])
     )
     grown.__doc__ = command.__doc__
     return grown
-
-
-def settings_of(kind: str, parts: Mapping[str, str]) -> tuple[Setting, ...]:
-    """What can be set of one of the parts; a method that is an objective has the objective's."""
-    if kind == "method" and "objective" in parts:
-        kind = "objective"
-    return find(kind, parts[kind]).settings
 
 
 def configured(command: Any) -> RunConfig:

@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from offdiag._distributed import whole_batch
-from offdiag.methods.method import AbstractMethod, Embedded, Output, refit
+from offdiag.methods.method import AbstractMethod, Embedded, Output, exact, refit
 from offdiag.methods.regularised import Regulariser, regularised
 from offdiag.objectives.objective import Objective
 
@@ -34,8 +33,9 @@ class JointEmbedding(AbstractMethod):
 
     def forward(self, *views: Any) -> Output:
         features, projection, _ = zip(*self.embed_views(*views), strict=True)
-        loss = self.objective(*(whole_batch(z) for z in projection))
-        return regularised(loss, Embedded(features, projection), self.regulariser)
+        with exact(projection) as rows:
+            loss = self.objective(*rows)
+            return regularised(loss, Embedded(features, projection), self.regulariser)
 
     @torch.no_grad()
     def after_step(self, embedded: Embedded, *, step: int, steps: int) -> None:

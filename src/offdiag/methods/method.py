@@ -1,7 +1,8 @@
 """What every method is: views in, a loss and its embeddings out, and a hook after the step."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -135,6 +136,17 @@ class AbstractMethod(nn.Module, ABC):
             (h, z, z if self.head is None else self.head(z))
             for h, z in zip(features, projections, strict=True)
         )
+
+
+@contextmanager
+def exact(views: Views) -> Iterator[tuple[Tensor, ...]]:
+    """The rows of all processes in float32 or more, outside autocast: where losses are computed."""
+    with torch.autocast(views[0].device.type, enabled=False):
+        yield tuple(_at_least_float32(whole_batch(view)) for view in views)
+
+
+def _at_least_float32(rows: Tensor) -> Tensor:
+    return rows if rows.dtype.itemsize >= 4 else rows.float()
 
 
 def refit(part: nn.Module | None, views: Views, *, step: int) -> None:

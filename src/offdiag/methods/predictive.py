@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from offdiag._distributed import whole_batch
 from offdiag._types import Embeddings
-from offdiag.methods.method import AbstractMethod, Embedded, Output, refit
+from offdiag.methods.method import AbstractMethod, Embedded, Output, exact, refit
 from offdiag.methods.regularised import Regulariser, regularised
 from offdiag.objectives.objective import Loss, PairObjective
 from offdiag.targets.target import Target
@@ -48,12 +47,12 @@ class Predictive(AbstractMethod):
     def forward(self, *views: Any) -> Output:
         features, projection, prediction = zip(*self.embed_views(*views), strict=True)
         target = projection if self.target_encoder is None else self._targets(views)
-        predicted, compared = ([whole_batch(x) for x in part] for part in (prediction, target))
-        if self.transform is not None:
-            compared = [self.transform(t) for t in compared]
-        loss = _mean([self.objective(predicted[i], compared[j]) for i, j in pairs(len(views))])
         embedded = Embedded(features, projection, prediction, target)
-        return regularised(loss, embedded, self.regulariser)
+        with exact(prediction) as predicted, exact(target) as compared:
+            if self.transform is not None:
+                compared = tuple(self.transform(t) for t in compared)
+            loss = _mean([self.objective(predicted[i], compared[j]) for i, j in pairs(len(views))])
+            return regularised(loss, embedded, self.regulariser)
 
     @torch.no_grad()
     def _targets(self, views: tuple[Any, ...]) -> tuple[Embeddings, ...]:

@@ -38,6 +38,11 @@ class PairObjective(Protocol):
     def __call__(self, prediction: Embeddings, target: Embeddings) -> Loss: ...
 
 
+def full_precision(rows: Embeddings) -> Embeddings:
+    """The rows in float32 or more: determinants and spectra have no half precision."""
+    return rows if rows.dtype.itemsize >= 4 else rows.float()
+
+
 def detached(**terms: Scalar) -> dict[str, Scalar]:
     """The terms as `Loss` wants them: without a gradient."""
     return {name: term.detach() for name, term in terms.items()}

@@ -10,6 +10,7 @@ from offdiag.results.history import RunRecord
 from offdiag.results.readings import Readings
 
 GROUPS = (
+    ("Method", ("",)),
     ("Head", ("",)),
     ("Loss", ("",)),
     ("Effective rank", ("features", "projection")),
@@ -26,7 +27,8 @@ def overview(record: RunRecord) -> list[Cell]:
     """The cells of one run, in the order of `GROUPS`."""
     last = record.history[-1]
     return [
-        cell(_text(record.config.get("head")), otherwise="the configuration names no head"),
+        Cell(text=record.description.method),
+        cell(record.description.head, otherwise="this method has no head"),
         cell(significant(last.loss), otherwise="the last loss is not a finite number"),
         _rank(last.features),
         _rank(last.projection),
@@ -52,10 +54,6 @@ def costs(record: RunRecord) -> list[Cell]:
 
 def _gib(value: float) -> str | None:
     return f"{value:.1f} GiB" if math.isfinite(value) else None
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
 
 
 def _rank(readings: Readings) -> Cell:

@@ -110,7 +110,7 @@ def render_report(
         settings=settings([record.config for record in records]),
         circumstances=settings([record.circumstances for record in records]),
         evaluations=settings([(r.evaluation or {}).get("settings", {}) for r in records]),
-        commands=[command(record) for record in records],
+        commands=[line for record in records if (line := command(record)) is not None],
     )
 
 

@@ -10,23 +10,21 @@ from offdiag.report.numbers import epoch, percent, significant
 from offdiag.results.history import RunRecord
 from offdiag.results.readings import Readings
 
-OBJECTIVE = ("data", "method", "normaliser", "stop_gradient", "views")
+OBJECTIVE = (
+    "data",
+    "method",
+    "normaliser",
+    "transform",
+    "regulariser",
+    "settings",
+    "stop_gradient",
+    "views",
+    "own",
+)
 """Settings under which the loss, or its height, means something else."""
 
 FEW = 4
 """So many runs are named one by one; of more, the ends."""
-
-HEADS: Mapping[str, str] = {
-    "none": "without a head",
-    "off-diagonal": "with the off-diagonal head",
-    "full": "with the full head",
-    "lower": "with the lower-triangular head",
-    "upper": "with the upper-triangular head",
-    "symmetric": "with the symmetric head",
-    "linear": "with the linear head",
-    "mlp": "with the MLP head",
-    "bias": "with the bias-only head",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,18 +86,16 @@ class Case:
 
 
 def cases(records: Sequence[RunRecord]) -> list[Case]:
-    """Each run with its verdict, called by its head where that tells the runs apart."""
-    heads = [record.config.get("head") for record in records]
-    by_head = len(set(map(str, heads))) == len(records) and all(
-        str(head) in HEADS for head in heads
-    )
+    """Each run with its verdict, called by its head or method where that tells the runs apart."""
+    phrases = [record.description.phrase for record in records]
+    by_phrase = len(set(phrases)) == len(records)
     return [
         Case(
             record=record,
             verdict=judge([row.observation() for row in record.history]),
-            called=HEADS[str(head)] if by_head else f"in run “{record.name}”",
+            called=phrase if by_phrase else f"in run “{record.name}”",
         )
-        for record, head in zip(records, heads, strict=True)
+        for record, phrase in zip(records, phrases, strict=True)
     ]
 
 
@@ -179,12 +175,12 @@ def _collapse_told(runs: Sequence[Case], also: str = "") -> list[str]:
 
 def _foremost(healthy: Sequence[Case]) -> Case:
     """The paper's head where it is among the healthy, else the highest rank."""
-    return next((r for r in healthy if r.record.config.get("head") == "off-diagonal"), healthy[0])
+    return next((r for r in healthy if r.record.description.head == "off-diagonal"), healthy[0])
 
 
 def _plainest(collapsed: Sequence[Case]) -> Case:
     """The run without a head where it is among the collapsed, else the lowest rank."""
-    bare = (run for run in collapsed if run.record.config.get("head") == "none")
+    bare = (run for run in collapsed if run.record.description.head == "none")
     return next(bare, min(collapsed, key=lambda run: (run.rank, run.loss)))
 
 
@@ -243,8 +239,15 @@ def _knn(run: Case) -> float | None:
 
 def _comparable(a: Case, b: Case) -> bool:
     """Whether a lower loss means the same in both: one objective, and both finite."""
-    same = all(a.record.config.get(key) == b.record.config.get(key) for key in OBJECTIVE)
+    same = all(_objective(a, key) == _objective(b, key) for key in OBJECTIVE)
     return same and math.isfinite(a.loss) and math.isfinite(b.loss)
+
+
+def _objective(run: Case, key: str) -> Any:
+    value = run.record.config.get(key)
+    if key == "settings" and isinstance(value, Mapping):  # those of head and encoder aside
+        return {kind: value.get(kind) for kind in ("method", "transform", "regulariser")}
+    return value
 
 
 def _listed(items: Sequence[str]) -> str:

@@ -31,8 +31,13 @@ def settings(descriptions: Sequence[Mapping[str, Any]]) -> list[Setting]:
     ]
 
 
-def command(record: RunRecord) -> str:
-    """The command that trains this run again, into a new directory."""
+def command(record: RunRecord) -> str | None:
+    """The command that trains this run again, into a new directory.
+
+    None for a run of a method or data of one's own, which no command makes.
+    """
+    if record.description.own or record.config.get("data") == "own":
+        return None
     # The shell must not take a run's name for an option.
     out = ["--out", f"./{record.name}-again"]
     return shlex.join(["offdiag", "train", *flags(record.config), *out])
@@ -43,6 +48,10 @@ def flags(config: Mapping[str, Any]) -> list[str]:
     words: list[str] = []
     for key, value in config.items():
         flag = "--" + key.replace("_", "-")
+        if key == "settings":  # of the parts: --method.variance 25
+            for part, own in value.items():
+                words += flags({f"{part}.{name}": setting for name, setting in own.items()})
+            continue
         if key == "stream":  # True, False or None, so the parser wants the word
             words += [] if value is None else [flag, str(value)]
         elif isinstance(value, bool):

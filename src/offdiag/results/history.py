@@ -23,6 +23,7 @@ from jaxtyping import Float
 
 from offdiag._checks import RunError
 from offdiag._files import append_line, finite, write_whole
+from offdiag.results.description import Description
 from offdiag.results.observation import Observation
 from offdiag.results.readings import NAN, HeadReadings, Readings, restored
 
@@ -133,6 +134,11 @@ class RunRecord:
     history: tuple[Row, ...]
     head: HeadMatrices | None
     evaluation: Mapping[str, Any] | None
+
+    @property
+    def description(self) -> Description:
+        """The method and the head, in words."""
+        return Description.of(self.config, self.circumstances)
 
     @classmethod
     def load(cls, directory: Path, *, name: str | None = None) -> "RunRecord":

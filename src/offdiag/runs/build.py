@@ -53,10 +53,11 @@ def method_of(config: RunConfig, encoder: nn.Module, projection: nn.Module) -> A
             built[kind] = _part(config, kind, dim)
     if "normaliser" in config.parts:
         built["normalise"] = find("normaliser", config.parts["normaliser"]).target
+    row = find("method", config.method)
+    if row.wants("dim"):
+        built["dim"] = dim
     own = config.settings_of("method")
-    method: AbstractMethod = find("method", config.method).target(
-        encoder, projection, **built, **own
-    )
+    method: AbstractMethod = row.target(encoder, projection, **built, **row.fixed, **own)
     return method
 
 

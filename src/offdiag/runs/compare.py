@@ -32,6 +32,7 @@ CELLS = "cells"
 LOCK_FILE = ".lock"
 
 VARIED = (*AXES, "seed")
+AXES_IN_NAMES = ("method", "head", "normaliser")
 INDIFFERENT = ("download", "workers", "checkpoint_seconds")
 """Settings that change no number of a run, so that they may differ when a grid goes on."""
 
@@ -75,7 +76,9 @@ class Grid:
                         config = replace(
                             self.base, method=method, normaliser=normaliser, head=head, seed=seed
                         )
-                        cells[f"{method}_{head}_{normaliser}_seed{seed}"] = config
+                        parts = config.parts
+                        named = "_".join(parts.get(axis, "none") for axis in AXES_IN_NAMES)
+                        cells[f"{named}_seed{seed}"] = config
         return cells
 
 

@@ -40,6 +40,8 @@ METHOD_PARTS = ("head", "normaliser", "transform", "regulariser")
 """Parts that only some methods take."""
 FIELD_OF = {"projector": "projector_kind"}
 """Where a part's name is not the name of its field."""
+NOT_OF_OWN = ("method", *METHOD_PARTS, "encoder", "projector", "projector_kind", "settings")
+"""Settings that say nothing of a run whose method was given as an object."""
 MOVED = ("momentum", "stop_gradient")
 """Settings of the method that were fields of their own in the first version."""
 
@@ -257,7 +259,7 @@ class RunConfig:
         Reads what the first version wrote as well, in which stop-gradient and momentum had fields
         of their own, for every method.
         """
-        plain = dict(plain)
+        plain = {key: value for key, value in plain.items() if key != "own"}
         own = {setting.name for setting in find("method", plain.get("method", "simsiam")).settings}
         moved = {name: plain.pop(name) for name in MOVED if name in plain}
         if kept := {name: value for name, value in moved.items() if name in own}:

@@ -38,7 +38,7 @@ from offdiag.runs.build import (
     pick_device,
 )
 from offdiag.runs.circumstances import circumstances
-from offdiag.runs.config import RunConfig
+from offdiag.runs.config import NOT_OF_OWN, RunConfig
 from offdiag.runs.identity import (
     fingerprint,
     name_of,
@@ -121,6 +121,7 @@ class _Run:
 
     def __init__(self, config: RunConfig, method: AbstractMethod | None) -> None:
         self.config = config
+        self.own = method is not None
         self.place = Place.here()
         self.first = self.place.rank == 0
         self.device = pick_device(config.device, local_rank=self.place.local_rank)
@@ -224,12 +225,20 @@ class _Run:
         if not (self.directory / EVALUATION_FILE).exists() and self.splits.test is not None:
             write_json(self.directory / EVALUATION_FILE, self._evaluated())
 
+    def _settings(self) -> dict[str, Any]:
+        """The settings that this run has; those of a method of one's own are not the config's."""
+        plain = self.config.to_dict()
+        if self.own:
+            plain = {key: value for key, value in plain.items() if key not in NOT_OF_OWN}
+            plain["own"] = self.method.describe()
+        return plain
+
     def checkpoint(self) -> None:
         """Write the checkpoint and, if the head is a matrix, its pictures so far."""
         save_checkpoint(
             self.directory,
             {
-                "config": self.config.to_dict(),
+                "config": self._settings(),
                 "images": self.images,
                 "method_name": name_of(self.method),
                 "image_shape": self.splits.pretrain.image_shape,
@@ -300,7 +309,7 @@ class _Run:
     def _described(self) -> dict[str, Any]:
         source, test = self.splits.pretrain, self.splits.test
         return {
-            "config": self.config.to_dict(),
+            "config": self._settings(),
             "circumstances": {
                 **circumstances(self.device),
                 "data": {
