@@ -170,24 +170,40 @@ def fitted(cases, precision, optimizer):
     return found
 
 
-CASES = [
+EVERY = [
     *({"method": name} for name in METHODS),
     *({"head": name} for name in HEADS),
     *({"transform": name, "normaliser": "l2"} for name in TRANSFORMS),
     *({"regulariser": name} for name in REGULARISERS),
-    {"normaliser": "l2", "head": "mlp"},
+]
+CASES = [
+    {"head": "mlp"},
+    {"head": "direct-pred", "normaliser": "l2"},
     {"method": "byol", "normaliser": "l2", "head": "mlp"},
+    {"method": "vicreg", "regulariser": "koleo"},
+    {"method": "sigreg"},
+    {"method": "dino"},
+    {"transform": "whiten"},
     *({"settings": {"method": {"stop_gradient": side}}} for side in ("none", "online")),
 ]
+
+
+@pytest.mark.slow
+def test_every_mechanism_on_two_processes_gives_the_numbers_of_one():
+    compare_to_one_process(EVERY, "64-true", "adam", 1e-6)
 
 
 @pytest.mark.parametrize(
     ("precision", "optimizer", "tolerance"), [("64-true", "adam", 1e-6), ("32-true", "sgd", 1e-5)]
 )
 def test_losses_and_weights_of_two_processes_are_those_of_one(precision, optimizer, tolerance):
-    alone = fitted(CASES, precision, optimizer)
-    ranks = in_ranks(fitted, CASES, precision, optimizer)
-    for case, one, first, second in zip(CASES, alone, *ranks, strict=True):
+    compare_to_one_process(CASES, precision, optimizer, tolerance)
+
+
+def compare_to_one_process(cases, precision, optimizer, tolerance):
+    alone = fitted(cases, precision, optimizer)
+    ranks = in_ranks(fitted, cases, precision, optimizer)
+    for case, one, first, second in zip(cases, alone, *ranks, strict=True):
         assert len(one[0]) == STEPS and not second[0], case
         assert first[0] == pytest.approx(one[0], rel=tolerance), case
         for key, value in one[1].items():

@@ -1,5 +1,6 @@
 """Alignment and uniformity (Wang & Isola 2020)."""
 
+import math
 from typing import Annotated
 
 import torch
@@ -49,4 +50,4 @@ def log_potential(rows: Embeddings, t: float) -> Scalar:
     squared = (2 - 2 * rows @ rows.T).clamp_min(0)
     own = torch.eye(n, dtype=torch.bool, device=rows.device)
     kept = (-t * squared).masked_fill(own, -torch.inf)
-    return kept.flatten().logsumexp(0) - torch.tensor(float(n * (n - 1))).log()
+    return kept.flatten().logsumexp(0) - math.log(n * (n - 1))
