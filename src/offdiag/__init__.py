@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from offdiag.report.page import write_report
     from offdiag.results.comparison import Comparison
     from offdiag.results.history import RunRecord
-    from offdiag.runs.compare import Grid, compare
+    from offdiag.runs.compare import compare
     from offdiag.runs.config import RunConfig
     from offdiag.runs.demo import demo
     from offdiag.runs.diagnose import diagnose
     from offdiag.runs.frozen import FrozenRun
+    from offdiag.runs.grid import Grid
     from offdiag.runs.recipes import recipe
     from offdiag.runs.train import resume, train
     from offdiag.training.fit import fit
@@ -104,7 +105,7 @@ _HOMES = {
     "Diagnosis": "offdiag.diagnostics.diagnosis",
     "Encoder": "offdiag.encoders",
     "FrozenRun": "offdiag.runs.frozen",
-    "Grid": "offdiag.runs.compare",
+    "Grid": "offdiag.runs.grid",
     "HEADS": "offdiag.registry",
     "IdentityInitHead": "offdiag.heads",
     "Kind": "offdiag.diagnostics.verdict",

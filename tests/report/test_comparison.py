@@ -109,8 +109,14 @@ def test_the_command_is_read_back_as_the_same_grid():
         w for w in Reader(render_comparison(grid)).words if w.startswith("offdiag compare --")
     )
     command = parse(shlex.split(said)[1:])
-    assert command.heads == ("off-diagonal", "none") and command.seeds == (0, 1, 2)
-    described = command.config.to_dict()
+    again = command.grid()
+    assert {axis: set(values) for axis, values in again.varied.items()} == {
+        "head": {"off-diagonal", "none"},
+        "normaliser": {"bn", "l2"},
+        "seed": {0, 1, 2},
+    }
+    assert set(again.configs()) == {cell.name for cell in grid.cells}
+    described = again.base.to_dict()
     assert {k: described[k] for k in ("epochs", "lr", "encoder")} == {
         k: grid.cells[0].settings[k] for k in ("epochs", "lr", "encoder")
     }

@@ -113,8 +113,8 @@ def test_only_finished_runs_count_and_pairs_differ_in_one_axis():
     assert grid.by_seed(mlp, "loss") == {0: 2.0}
     assert [(p.first, p.second) for p in grid.pairs("head")] == [(none, mlp)]
     assert [(p.first, p.second) for p in grid.pairs("method")] == [(none, byol)]
-    assert grid.varied == ("method", "head")
-    assert [grid.label(one) for one in (none, byol)] == ["simsiam, none", "byol, none"]
+    assert grid.varied == ("head", "method")
+    assert [grid.label(one) for one in (none, byol)] == ["none, simsiam", "none, byol"]
     assert grid.difference(grid.pairs("head")[0], "loss").spread.mean == -1.0
 
 

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from tyro.conf import OmitArgPrefixes, arg
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from offdiag._checks import ConfigError, TrainingError
 from offdiag.cli.part_settings import configured
@@ -17,13 +17,13 @@ from offdiag.registry import HEADS, METHODS, NORMALISERS
 from offdiag.report.comparison import write_comparison
 from offdiag.results.comparison import Cell, Comparison, Status
 from offdiag.results.history import METRICS_FILE, read_history
-from offdiag.runs.compare import CELLS, TABLE_FILE, Grid, compare
+from offdiag.runs.compare import CELLS, TABLE_FILE, compare
 from offdiag.runs.config import RunConfig
+from offdiag.runs.grid import PLURALS, Grid, parsed
 from offdiag.runs.recipes import RECIPES, SIZES
 
 PAGE_FILE = "report.html"
 SHOWN = 16
-AXES = {"heads": "head", "methods": "method", "normalisers": "normaliser", "seeds": "seed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,10 @@ class Compare:
 
     out: Path | None = None
     """Directory of table.parquet, report.html and the runs (in cells)."""
+    vary: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
+    """NAME VALUE ..., once for each setting to vary: --vary head off-diagonal mlp --vary lr 1e-3
+    3e-3 --vary method.variance 1 25 --vary seed 0 1 2. Widths are joined by commas: --vary
+    projector 256,64 512,64."""
     heads: Annotated[tuple[str, ...], arg(metavar="{" + ",".join(HEADS) + "} ...")] = ()
     """Heads to compare; by default the one of --head."""
     methods: Annotated[tuple[str, ...], arg(metavar="{" + ",".join(METHODS) + "} ...")] = ()
@@ -58,7 +62,7 @@ class Compare:
         out = self.out
         if out is None:
             raise ConfigError("compare needs a directory to write to: give --out DIR.")
-        grid = self._grid()
+        grid = self.grid()
         configs = grid.configs()
         done: list[Cell] = []
         try:
@@ -86,21 +90,34 @@ class Compare:
 
         return compare(grid, out, jobs=self.jobs, threads=self.threads, on_cell=on_cell)
 
-    def _grid(self) -> Grid:
-        for axis, setting in AXES.items():
-            given, base = getattr(self, axis), getattr(self.config, setting)
-            if given and base != getattr(RunConfig(), setting):
+    def grid(self) -> Grid:
+        """The grid that the options spell; ConfigError for a value that makes no run."""
+        base = configured(self)
+        for plural, setting in PLURALS.items():
+            given = getattr(self, plural)
+            if given and getattr(base, setting) != getattr(RunConfig(), setting):
                 raise ConfigError(
-                    f"--{axis} says what to compare, so --{setting} {base} has no say: "
-                    f"drop one of them."
+                    f"--{plural} says what to compare, so --{setting} {getattr(base, setting)} has "
+                    "no say: drop one of them."
                 )
         return Grid(
-            base=configured(self),
+            base=base,
+            axes=self._axes(base),
             heads=self.heads,
             methods=self.methods,
             normalisers=self.normalisers,
             seeds=self.seeds,
         )
+
+    def _axes(self, base: RunConfig) -> dict[str, tuple[Any, ...]]:
+        axes: dict[str, tuple[Any, ...]] = {}
+        given = {words[0].replace("-", "_"): words[1:] for words in self.vary if words}
+        if len(given) < len(self.vary):
+            raise ConfigError("each --vary needs the name of another setting, then its values.")
+        methods = given.get("method", self.methods or (base.method,))
+        for axis, words in given.items():
+            axes[axis] = parsed(axis, words, methods)
+        return axes
 
 
 class _Standing:

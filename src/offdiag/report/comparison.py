@@ -17,7 +17,6 @@ from offdiag.report.numbers import duration, epoch, percent, significant
 from offdiag.report.page import Figure
 from offdiag.report.settings import Setting, flags, settings
 from offdiag.results.comparison import (
-    AXES,
     Cell,
     Combination,
     Comparison,
@@ -26,11 +25,21 @@ from offdiag.results.comparison import (
     Spread,
     Status,
     mean_curve,
+    value_text,
 )
 
-COLOURED = ("head", "method", "normaliser")
-"""The axis that gives the colours: the first of these that varies."""
-WORDS = {"head": "heads", "method": "methods", "normaliser": "normalisers"}
+WORDS = {
+    "head": "heads",
+    "method": "methods",
+    "normaliser": "normalisers",
+    "transform": "target transforms",
+    "regulariser": "regularisers",
+    "encoder": "encoders",
+    "lr": "learning rates",
+}
+"""Plurals of axes, for headings; of others the name itself is used."""
+OF_THE_LOSS = ("method", "normaliser", "transform", "regulariser", "data", "views", "projector")
+"""Axes across which a loss means another thing, and so has no differences and no winner."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +109,9 @@ def render_comparison(comparison: Comparison) -> str:
     """The page as HTML, a function of the comparison alone; ConfigError without a run."""
     if not comparison.cells:
         raise ConfigError("a comparison needs at least one run; got none.")
-    axis = next((axis for axis in COLOURED if axis in comparison.varied), "head")
-    groups = comparison.values(axis)
+    axis = coloured_axis(comparison)
+    groups = [label_of(axis, value) for value in comparison.values(axis)]
+    groups += [NO_VALUE] if any(one.get(axis) is None for one in comparison.combinations) else []
     colours = {g: theme.PALETTE[i % len(theme.PALETTE)] for i, g in enumerate(groups)}
     return render(
         "comparison.html.j2",
@@ -116,7 +126,7 @@ def render_comparison(comparison: Comparison) -> str:
         means=[
             (
                 comparison.label(one),
-                colours[getattr(one, axis)],
+                colours[label_of(axis, one.get(axis))],
                 _count(comparison, one),
                 [_mean(comparison, one, m) for m in (*QUALITY, *HEAD, *COST)],
             )
@@ -125,13 +135,13 @@ def render_comparison(comparison: Comparison) -> str:
         seeds=_seed_figures(comparison, axis, groups),
         difference_groups=_headings(QUALITY),
         differences=[
-            (WORDS[axis], [_difference_row(comparison, pair) for pair in comparison.pairs(axis)])
-            for axis in COLOURED
-            if axis in comparison.varied
+            (plural(axis), rows)
+            for axis in comparison.varied
+            if (rows := [_difference_row(comparison, pair) for pair in comparison.pairs(axis)])
         ],
         curves=_curves(comparison, axis, groups),
         cells=[
-            (cell, colours[getattr(cell.combination, axis)], _cell_row(cell))
+            (cell, colours[label_of(axis, cell.combination.get(axis))], _cell_row(cell))
             for cell in comparison.cells
         ],
         settings=_joined([_shared(cell.settings) for cell in comparison.cells]),
@@ -142,8 +152,28 @@ def render_comparison(comparison: Comparison) -> str:
     )
 
 
+NO_VALUE = "–"
+
+
+def coloured_axis(comparison: Comparison) -> str:
+    """The axis that gives the colours: the first of these that varies, else any that does."""
+    varied = comparison.varied
+    preferred = [axis for axis in ("head", "method", "normaliser") if axis in varied]
+    return next(iter([*preferred, *varied]), "head" if "head" in comparison.axes else "method")
+
+
+def label_of(axis: str, value: Any) -> str:
+    """A value of an axis as a legend has it."""
+    return value_text(axis, value) or NO_VALUE
+
+
+def plural(axis: str) -> str:
+    """What varies, for a heading: heads, learning rates, values of method.variance."""
+    return WORDS.get(axis, f"values of {axis}")
+
+
 def _title(comparison: Comparison) -> str:
-    varied = [WORDS[axis] for axis in COLOURED if axis in comparison.varied]
+    varied = [plural(axis) for axis in comparison.varied]
     if not varied:
         return "One combination over its seeds"
     *first, last = varied
@@ -169,13 +199,12 @@ def _lede(comparison: Comparison) -> list[str]:
     }
     knn, loss = spreads["knn_features"], spreads["loss"]
     if len(knn) > 1:
-        best = max(knn, key=lambda one: knn[one].mean)
-        sentences.insert(
-            0,
-            f"The most accurate features, by their nearest neighbours, are those of "
-            f"{comparison.label(best)}: {_spread(knn[best], share=True)}.",
-        )
-    if len(loss) > 1:
+        sentences.insert(0, _best_sentence(comparison, knn))
+    if (
+        len(loss) > 1
+        and not set(comparison.varied) & set(OF_THE_LOSS)
+        and not _own_terms(comparison)
+    ):
         lowest = min(loss, key=lambda one: loss[one].mean)
         rank = spreads["effective_rank_projection"].get(lowest)
         width = comparison.finished(lowest)[0].history[-1].projection.dim
@@ -186,6 +215,26 @@ def _lede(comparison: Comparison) -> list[str]:
             " A low loss is not a good representation: a collapsed one has it too."
         )
     return sentences
+
+
+def _own_terms(comparison: Comparison) -> bool:
+    """Whether some axis is a setting of the loss itself."""
+    kinds = ("method", "transform", "regulariser")
+    return any(axis.partition(".")[0] in kinds for axis in comparison.varied if "." in axis)
+
+
+def _best_sentence(comparison: Comparison, knn: Mapping[Combination, Spread]) -> str:
+    """Which features are the most accurate; no winner where the second may be as good."""
+    best, second = sorted(knn, key=lambda one: -knn[one].mean)[:2]
+    gap = comparison.gap(best, second, "knn_features")
+    named = f"{comparison.label(best)} ({_spread(knn[best], share=True)})"
+    other = f"{comparison.label(second)} ({_spread(knn[second], share=True)})"
+    if gap is not None and gap.low > 0:
+        return f"The most accurate features, by their nearest neighbours, are those of {named}."
+    return (
+        f"The features of {named} have the highest mean accuracy of their nearest neighbours; the "
+        f"difference to {other} is not apart from 0 over these seeds."
+    )
 
 
 def _headings(measures: Sequence[Measure]) -> list[tuple[str, list[str]]]:
@@ -247,6 +296,9 @@ def _difference_row(
     others = [axis for axis in comparison.varied if axis != pair.axis]
     row: list[tuple[Said, list[str], bool]] = []
     for measure in QUALITY:
+        if measure.reading == "loss" and _changes_the_loss(pair.axis):
+            row.append((said(None, otherwise="these losses are not one quantity"), [], False))
+            continue
         difference = comparison.difference(pair, measure.reading)
         if difference is None:
             row.append((said(None, otherwise="no seed has both"), [], False))
@@ -254,10 +306,15 @@ def _difference_row(
         text = _spread(difference.spread, share=measure.share, signed=True)
         row.append((Said(text=text), *_interval(difference, share=measure.share)))
     return (
-        f"{getattr(pair.first, pair.axis)} \u2212 {getattr(pair.second, pair.axis)}",
-        ", ".join(getattr(pair.first, axis) for axis in others),
+        f"{label_of(pair.axis, pair.first.get(pair.axis))} \u2212 "
+        f"{label_of(pair.axis, pair.second.get(pair.axis))}",
+        ", ".join(filter(None, (value_text(axis, pair.first.get(axis)) for axis in others))),
         row,
     )
+
+
+def _changes_the_loss(axis: str) -> bool:
+    return axis in OF_THE_LOSS or axis.partition(".")[0] in ("method", "transform", "regulariser")
 
 
 def _interval(difference: Difference, *, share: bool) -> tuple[list[str], bool]:
@@ -282,7 +339,7 @@ def _seed_figures(comparison: Comparison, axis: str, groups: Sequence[str]) -> l
         rows = [
             plots.Row(
                 label=comparison.label(one),
-                group=getattr(one, axis),
+                group=label_of(axis, one.get(axis)),
                 by_seed=list(comparison.by_seed(one, measure.reading).items()),
                 spread=spread,
             )
@@ -310,11 +367,12 @@ def _curves(
     """Mean curves, apart for each value of the axes that give no colour."""
     every = (*training.WHAT_CURVES, *training.DIMENSION_CURVES, *training.HEAD_CURVES)
     chosen = [curve for key in CURVES for curve in every if curve.key == key]
-    others = [other for other in AXES if other != axis]
+    others = [other for other in comparison.axes if other != axis]
     slices: dict[tuple[str, ...], dict[str, Combination]] = {}
     for one in comparison.combinations:
-        key = tuple(getattr(one, other) for other in others)
-        slices.setdefault(key, {})[getattr(one, axis)] = one
+        varied = [other for other in others if other in comparison.varied] or others
+        key = tuple(filter(None, (value_text(other, one.get(other)) for other in varied)))
+        slices.setdefault(key, {})[label_of(axis, one.get(axis))] = one
     told = []
     for number, (key, members) in enumerate(slices.items()):
         histories = {
@@ -360,7 +418,7 @@ def _cell_row(cell: Cell) -> list[Said]:
 
 
 def _shared(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in (*AXES, "seed")}
+    return {key: value for key, value in config.items() if key != "seed"}
 
 
 def _joined(descriptions: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -371,12 +429,33 @@ def _joined(descriptions: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 def _command(comparison: Comparison) -> str:
     """The command that trains this grid again; empty if no one command makes its runs."""
-    axes = [(WORDS[axis], comparison.values(axis)) for axis in COLOURED]
-    axes.append(("seeds", tuple(str(seed) for seed in comparison.seeds)))
-    if math.prod(len(values) for _, values in axes) != len(comparison.cells):
+    axes = {axis: comparison.values(axis) for axis in comparison.varied}
+    seeds = comparison.seeds
+    made = math.prod(len(values) for values in axes.values()) * len(seeds)
+    if made != len(comparison.cells):
         return ""
     words = ["offdiag", "compare"]
-    for name, values in axes:
-        words += [f"--{name}", *values]
-    words += flags(_shared(comparison.cells[0].settings))
+    for axis, values in axes.items():
+        words += ["--vary", axis, *(_word(value) for value in values)]
+    words += ["--vary", "seed", *map(str, seeds)]
+    shared = _shared(comparison.cells[0].settings)
+    parts = shared.get("settings", {})
+    of_parts = {
+        kind: {n: v for n, v in own.items() if f"{kind}.{n}" not in axes}
+        for kind, own in parts.items()
+        if kind not in axes and "method" not in axes
+    }
+    base = {key: value for key, value in shared.items() if key not in (*axes, "settings")}
+    if "method" in axes:
+        base = {key: v for key, v in base.items() if key not in METHOD_PARTS}
+    words += flags({**base, "settings": of_parts})
     return shlex.join([*words, "--out", f"./{comparison.name}-again"])
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+METHOD_PARTS = ("head", "normaliser", "transform", "regulariser")

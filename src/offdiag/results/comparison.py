@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -11,8 +11,6 @@ from scipy.stats import t as student
 
 from offdiag.results.history import Row, RunRecord
 
-AXES = ("method", "normaliser", "head")
-"""What a grid varies besides the seed; names of settings of a run."""
 CONFIDENCE = 0.95
 
 
@@ -24,13 +22,38 @@ class Status(StrEnum):
     UNFINISHED = "unfinished"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Combination:
-    """What the runs of one combination share, whatever their seed."""
+class Combination(Mapping[str, Any]):
+    """What the runs of one combination share, whatever their seed: settings by their names.
 
-    method: str
-    normaliser: str
-    head: str
+    A value is None where the run has no such setting. Two are equal if all values are.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        self._values = values
+
+    def __getitem__(self, axis: str) -> Any:
+        return self._values[axis]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getattr__(self, axis: str) -> Any:
+        values = self.__dict__.get("_values", {})
+        if axis in values:
+            return values[axis]
+        raise AttributeError(axis)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Combination) and self._values == other._values
+
+    def __repr__(self) -> str:
+        return f"Combination({self._values!r})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,18 +214,28 @@ class Comparison:
     def seeds(self) -> tuple[int, ...]:
         return tuple(sorted({cell.seed for cell in self.cells}))
 
-    def values(self, axis: str) -> tuple[str, ...]:
-        """The values of one axis, in the order of the grid."""
-        return tuple(dict.fromkeys(getattr(one, axis) for one in self.combinations))
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The names of all settings by which the grid was made, the seed aside."""
+        return tuple(dict.fromkeys(axis for one in self.combinations for axis in one))
+
+    def values(self, axis: str) -> tuple[Any, ...]:
+        """The values of one axis, in the order of the grid; without the runs that lack it."""
+        found = dict.fromkeys(one.get(axis) for one in self.combinations)
+        return tuple(value for value in found if value is not None)
 
     @property
     def varied(self) -> tuple[str, ...]:
         """The axes with more than one value."""
-        return tuple(axis for axis in AXES if len(self.values(axis)) > 1)
+        many = [axis for axis in self.axes if len(self.values(axis)) > 1]
+        first = [axis for axis in FIRST if axis in many]
+        return tuple(dict.fromkeys((*first, *many)))
 
     def label(self, combination: Combination) -> str:
         """The combination by what the grid varies, or by all of it where nothing varies."""
-        return ", ".join(getattr(combination, axis) for axis in self.varied or AXES)
+        axes = self.varied or self.axes
+        words = [value_text(axis, combination.get(axis)) for axis in axes]
+        return ", ".join(word for word in words if word)
 
     def with_status(self, status: Status) -> tuple[Cell, ...]:
         return tuple(cell for cell in self.cells if cell.status is status)
@@ -225,15 +258,36 @@ class Comparison:
         """First less second of a pair, over the seeds that both have finished."""
         return Difference.of(self.by_seed(pair.first, reading), self.by_seed(pair.second, reading))
 
+    def gap(self, first: Combination, second: Combination, reading: str) -> Difference | None:
+        """First less second, over the seeds that both have finished, whatever they differ in."""
+        return Difference.of(self.by_seed(first, reading), self.by_seed(second, reading))
+
     def pairs(self, axis: str) -> list[Pair]:
         """Every two combinations that differ in `axis` alone, each pair once."""
-        every = self.combinations
+        every = [one for one in self.combinations if one.get(axis) is not None]
         return [
             Pair(axis=axis, first=a, second=b)
             for i, a in enumerate(every)
             for b in every[i + 1 :]
-            if [one for one in AXES if getattr(a, one) != getattr(b, one)] == [axis]
+            if [one for one in self.axes if a.get(one) != b.get(one)] == [axis]
         ]
+
+
+FIRST = ("head", "method", "normaliser")
+"""Axes that come first in labels and headings, where they vary."""
+NAMED = ("method", "head", "normaliser", "transform", "regulariser", "encoder", "data")
+"""Axes whose values say by themselves what they are."""
+
+
+def value_text(axis: str, value: Any) -> str:
+    """A value in a label: mlp, lr 0.003; empty where the run has no such setting."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple | list):
+        word = " ".join(str(item) for item in value)
+    else:
+        word = f"{value:g}" if isinstance(value, float) else str(value)
+    return word if axis in NAMED else f"{axis} {word}"
 
 
 def mean_curve(histories: Sequence[Sequence[Row]], of: Callable[[Row], float | None]) -> MeanCurve:

@@ -3,10 +3,10 @@
 import json
 import os
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import torch
 
 from offdiag._checks import ConfigError, OffdiagError, RunError, at_least
 from offdiag._files import make_folder, write_json, write_whole
-from offdiag.results.comparison import AXES, READINGS, Cell, Combination, Comparison, Ending, Status
+from offdiag.results.comparison import READINGS, Cell, Combination, Comparison, Ending, Status
 from offdiag.results.history import CONFIG_FILE, RunRecord, read_config
 from offdiag.runs.build import pick_device
-from offdiag.runs.config import RunConfig
+from offdiag.runs.config import AUTO, METHOD_PARTS, RunConfig
+from offdiag.runs.grid import SEED, CellSpec, Grid, applied
 from offdiag.runs.train import Watcher, resume, train
 from offdiag.training.checkpoint import load_checkpoint
 from offdiag.training.heap import keep_freed_memory
@@ -31,55 +32,13 @@ FAILURES_FILE = "failures.json"
 CELLS = "cells"
 LOCK_FILE = ".lock"
 
-VARIED = (*AXES, "seed")
-AXES_IN_NAMES = ("method", "head", "normaliser")
+__all__ = ["Grid", "claimed", "compare", "is_finished", "read_comparison"]
+
 INDIFFERENT = ("download", "workers", "checkpoint_seconds")
 """Settings that change no number of a run, so that they may differ when a grid goes on."""
 
 Ended = tuple[str, dict[str, str] | None]
 """The name of a cell, and the sentence (and traceback) of its failure if it failed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """Every combination of the axes, for every seed, around one run's settings.
-
-    An axis that is left empty has the base's own value.
-    """
-
-    base: RunConfig = field(default_factory=RunConfig)
-    heads: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
-    normalisers: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        for what, values in (
-            ("heads", self.heads),
-            ("methods", self.methods),
-            ("normalisers", self.normalisers),
-            ("seeds", self.seeds),
-        ):
-            if len(set(values)) < len(values):
-                told = ", ".join(str(value) for value in values)
-                raise ConfigError(f"the {what} of a grid must be different; got {told}.")
-        self.configs()
-
-    def configs(self) -> dict[str, RunConfig]:
-        """The settings of every cell by its name, seed by seed: a grid that is stopped early
-        has whole comparisons for its first seeds. ConfigError if one of them makes no run."""
-        cells = {}
-        for seed in self.seeds or (self.base.seed,):
-            for method in self.methods or (self.base.method,):
-                for normaliser in self.normalisers or (self.base.normaliser,):
-                    for head in self.heads or (self.base.head,):
-                        config = replace(
-                            self.base, method=method, normaliser=normaliser, head=head, seed=seed
-                        )
-                        parts = config.parts
-                        named = "_".join(parts.get(axis, "none") for axis in AXES_IN_NAMES)
-                        cells[f"{named}_seed{seed}"] = config
-        return cells
 
 
 def compare(
@@ -107,7 +66,8 @@ def compare(
     at_least("threads", threads, 1)
     if jobs is not None and (jobs == 0 or jobs < -1):
         raise ConfigError(f"jobs must be -1, for all cores, or at least 1; got {jobs}.")
-    configs = grid.configs()
+    specs = grid.cells()
+    configs = {name: spec.config for name, spec in specs.items()}
     with claimed(grid, out):
         todo = {name: c for name, c in configs.items() if not is_finished(out / CELLS / name)}
         failures = _read_failures(out)
@@ -117,7 +77,7 @@ def compare(
                 if failure is not None:
                     failures[name] = failure
                 write_json(out / FAILURES_FILE, failures)
-                on_cell(_read_cell(out, name, configs[name], failures))
+                on_cell(_read_cell(out, name, specs[name], failures))
         comparison = read_comparison(out)
         _write_table(comparison, out / TABLE_FILE)
     return comparison
@@ -128,10 +88,7 @@ def read_comparison(out: Path) -> Comparison:
     spec, failures = _read_spec(out), _read_failures(out)
     base = RunConfig.from_dict(spec["base"])
     cells = tuple(
-        _read_cell(
-            out, cell["name"], replace(base, **{axis: cell[axis] for axis in VARIED}), failures
-        )
-        for cell in spec["cells"]
+        _read_cell(out, cell["name"], _cell_spec(base, cell), failures) for cell in spec["cells"]
     )
     return Comparison(name=out.name, cells=cells)
 
@@ -154,13 +111,13 @@ def claimed(grid: Grid, out: Path) -> Iterator[None]:
     """Make `out` this grid's, for one process at a time; RunError if it is another grid's."""
     make_folder(out)
     with _alone(out):
-        cells = [
-            {"name": name, **{axis: getattr(config, axis) for axis in VARIED}}
-            for name, config in grid.configs().items()
-        ]
+        specs = grid.cells()
+        cells = [{"name": name, "values": dict(spec.values)} for name, spec in specs.items()]
+        axes = list(grid.varied)
         if (out / GRID_FILE).exists():
             spec = _read_spec(out)
-            _refuse_other_base(spec["base"], grid.base, out)
+            axes = list(dict.fromkeys((*_axes_of(spec), *axes)))
+            _refuse_other_base(spec["base"], grid.base, axes, out)
             known = [cell["name"] for cell in spec["cells"]]
             cells = [*spec["cells"], *(cell for cell in cells if cell["name"] not in known)]
         elif others := sorted(path.name for path in out.iterdir() if path.name != LOCK_FILE):
@@ -168,7 +125,7 @@ def claimed(grid: Grid, out: Path) -> Iterator[None]:
             raise RunError(
                 f"{out} holds something other than a grid ({others[0]}): choose another --out."
             )
-        write_json(out / GRID_FILE, {"base": _base(grid.base), "cells": cells})
+        write_json(out / GRID_FILE, {"base": _base(grid.base, axes), "axes": axes, "cells": cells})
         yield
 
 
@@ -271,7 +228,8 @@ def _end_with(owner: int) -> Callable[[int], None]:
     return stepped
 
 
-def _read_cell(out: Path, name: str, config: RunConfig, failures: Mapping[str, Any]) -> Cell:
+def _read_cell(out: Path, name: str, spec: CellSpec, failures: Mapping[str, Any]) -> Cell:
+    config = spec.config
     directory = out / CELLS / name
     described: dict[str, Any] = {"config": config.to_dict(), "circumstances": {}}
     record = None
@@ -288,7 +246,7 @@ def _read_cell(out: Path, name: str, config: RunConfig, failures: Mapping[str, A
         status = Status.FAILED
     return Cell(
         name=name,
-        combination=Combination(**{axis: getattr(config, axis) for axis in AXES}),
+        combination=_combination(spec),
         seed=config.seed,
         status=status,
         error=failures[name]["error"] if status is Status.FAILED else None,
@@ -297,6 +255,26 @@ def _read_cell(out: Path, name: str, config: RunConfig, failures: Mapping[str, A
         settings=described["config"],
         circumstances=described["circumstances"],
     )
+
+
+def _cell_spec(base: RunConfig, cell: Mapping[str, Any]) -> CellSpec:
+    """A cell of a grid file of any version: the first had its values beside its name."""
+    values = cell.get("values") or {key: value for key, value in cell.items() if key != "name"}
+    values = {axis: tuple(v) if isinstance(v, list) else v for axis, v in values.items()}
+    present = {axis: value for axis, value in values.items() if value is not None}
+    config, _ = applied(base, present, varied=values)
+    return CellSpec(config=config, values=values)
+
+
+def _combination(spec: CellSpec) -> Combination:
+    """The values of the axes, and the parts of the method, which every grid names."""
+    parts = {kind: spec.config.parts.get(kind) for kind in ("method", "normaliser", "head")}
+    varied = {axis: value for axis, value in spec.values.items() if axis != SEED}
+    return Combination(**{**parts, **varied})
+
+
+def _axes_of(spec: Mapping[str, Any]) -> list[str]:
+    return list(spec.get("axes", ("method", "normaliser", "head", SEED)))
 
 
 def _without_spectra(record: RunRecord) -> Iterator[Any]:
@@ -313,13 +291,14 @@ def _write_table(comparison: Comparison, path: Path) -> None:
     """One row a cell: names, status, readings at the end, then every setting."""
     rows = []
     for cell in comparison.cells:
-        named = {"name": cell.name, **{axis: cell.settings[axis] for axis in VARIED}}
+        values = {axis: _plain(value) for axis, value in cell.combination.items()}
+        named = {"name": cell.name, **values, SEED: cell.seed}
         ending = dict.fromkeys(READINGS) if cell.ending is None else asdict(cell.ending)
         rows.append(
             named
             | {"status": str(cell.status), "error": cell.error}
             | ending
-            | {key: value for key, value in cell.settings.items() if key not in named}
+            | {key: _plain(v) for key, v in cell.settings.items() if key not in named}
         )
     numbers = [(name, pa.float64()) for name in READINGS]
     table = pa.Table.from_pylist(rows)
@@ -331,16 +310,39 @@ def _write_table(comparison: Comparison, path: Path) -> None:
     write_whole(path, content.getvalue().to_pybytes())
 
 
-def _base(config: RunConfig) -> dict[str, Any]:
-    return {key: value for key, value in config.to_dict().items() if key not in VARIED}
+def _plain(value: Any) -> Any:
+    """A value as a column has it: settings of parts, which differ from row to row, as JSON."""
+    if isinstance(value, Mapping):
+        return json.dumps(value, sort_keys=True)
+    return str(value) if isinstance(value, Path) else value
 
 
-def _refuse_other_base(saved: dict[str, Any], base: RunConfig, out: Path) -> None:
+def _base(config: RunConfig, axes: Iterable[str]) -> dict[str, Any]:
+    """The settings that no axis varies; of a method that varies nothing of the method is left."""
+    left = set(axes)
+    plain = {key: value for key, value in config.to_dict().items() if key not in left}
+    if "method" in left:
+        plain = {key: v for key, v in plain.items() if key not in (*METHOD_PARTS, "settings")}
+        given = {kind: getattr(config, kind) for kind in METHOD_PARTS if kind not in left}
+        plain |= {kind: name for kind, name in given.items() if name != AUTO}
+        plain["settings"] = {k: dict(own) for k, own in config.settings.items()}
+    varied = {axis.partition(".")[::2] for axis in left if "." in axis}
+    plain["settings"] = {
+        kind: {name: v for name, v in own.items() if (kind, name) not in varied}
+        for kind, own in plain.get("settings", {}).items()
+        if kind not in left
+    }
+    return plain
+
+
+def _refuse_other_base(
+    saved: dict[str, Any], base: RunConfig, axes: Sequence[str], out: Path
+) -> None:
     # Through a configuration: settings that a newer version has get their defaults.
-    began, now = _base(RunConfig.from_dict(saved)), _base(base)
-    changed = [key for key in began if began[key] != now[key] and key not in INDIFFERENT]
+    began, now = _base(RunConfig.from_dict(saved), axes), _base(base, axes)
+    changed = [key for key in began if began[key] != now.get(key) and key not in INDIFFERENT]
     if changed:
-        told = ", ".join(f"{key} {began[key]!r}, not {now[key]!r}" for key in changed)
+        told = ", ".join(f"{key} {began[key]!r}, not {now.get(key)!r}" for key in changed)
         raise RunError(
             f"{out} holds a grid with other settings: it has {told}. "
             "Give those, or choose another --out."
