@@ -86,9 +86,9 @@ def compare(
 def read_comparison(out: Path) -> Comparison:
     """All that a grid directory holds, finished or not; RunError if it is none."""
     spec, failures = _read_spec(out), _read_failures(out)
-    base = RunConfig.from_dict(spec["base"])
     cells = tuple(
-        _read_cell(out, cell["name"], _cell_spec(base, cell), failures) for cell in spec["cells"]
+        _read_cell(out, cell["name"], _cell_spec(spec["base"], cell), failures)
+        for cell in spec["cells"]
     )
     return Comparison(name=out.name, cells=cells)
 
@@ -257,12 +257,14 @@ def _read_cell(out: Path, name: str, spec: CellSpec, failures: Mapping[str, Any]
     )
 
 
-def _cell_spec(base: RunConfig, cell: Mapping[str, Any]) -> CellSpec:
+def _cell_spec(base: Mapping[str, Any], cell: Mapping[str, Any]) -> CellSpec:
     """A cell of a grid file of any version: the first had its values beside its name."""
-    values = cell.get("values") or {key: value for key, value in cell.items() if key != "name"}
-    values = {axis: tuple(v) if isinstance(v, list) else v for axis, v in values.items()}
+    if "values" not in cell:
+        values = {key: value for key, value in cell.items() if key != "name"}
+        return CellSpec(config=RunConfig.from_dict({**base, **values}), values=values)
+    values = {a: tuple(v) if isinstance(v, list) else v for a, v in cell["values"].items()}
     present = {axis: value for axis, value in values.items() if value is not None}
-    config, _ = applied(base, present, varied=values)
+    config, _ = applied(RunConfig.from_dict(base), present, varied=values)
     return CellSpec(config=config, values=values)
 
 
