@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from offdiag._checks import ConfigError, at_least, within
-from offdiag._types import Embeddings
 from offdiag.transforms.fsq import FSQ
 
 
@@ -31,6 +31,11 @@ def projector(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
 
+Features = Float[Tensor, "batch features"]
+Projection = Float[Tensor, "batch proj"]
+Code = Float[Tensor, "batch atoms"]
+
+
 class Projector(nn.Module):
     """A projector followed by one more layer that changes what the loss sees."""
 
@@ -38,8 +43,8 @@ class Projector(nn.Module):
         super().__init__()
         self.body, self.last = body, last
 
-    def forward(self, features: Embeddings) -> Embeddings:
-        output: Embeddings = self.last(self.body(features))
+    def forward(self, features: Features) -> Projection:
+        output: Projection = self.last(self.body(features))
         return output
 
 
@@ -74,14 +79,14 @@ class SparseAutoencoder(nn.Module):
         self.encode = nn.Linear(dim, atoms, bias=False)
         self.decode = nn.Linear(atoms, dim, bias=False)
 
-    def code(self, rows: Embeddings) -> Embeddings:
+    def code(self, rows: Projection) -> Code:
         """The sparse code of each row, with at most `active` entries above 0."""
         entries = self.encode(rows - self.shift).relu()
         largest, where = entries.topk(self.active, dim=1)
         return torch.zeros_like(entries).scatter(1, where, largest)
 
-    def forward(self, rows: Embeddings) -> Embeddings:
-        output: Embeddings = self.decode(self.code(rows)) + self.shift
+    def forward(self, rows: Projection) -> Projection:
+        output: Projection = self.decode(self.code(rows)) + self.shift
         return output
 
 
@@ -108,7 +113,7 @@ class Reweighting(nn.Module):
         powers = float(kappa) ** -torch.arange(dim, dtype=torch.float64)
         self.register_buffer("weights", powers.float(), persistent=False)
 
-    def forward(self, rows: Embeddings) -> Embeddings:
+    def forward(self, rows: Projection) -> Projection:
         return rows * self.weights
 
 
@@ -131,7 +136,7 @@ class Slice(nn.Module):
         super().__init__()
         self.dim = dim
 
-    def forward(self, rows: Embeddings) -> Embeddings:
+    def forward(self, rows: Features) -> Projection:
         return rows[:, : self.dim]
 
 

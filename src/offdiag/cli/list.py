@@ -55,6 +55,9 @@ class List:
     json: bool = False
     """Print JSON, settings included."""
 
+    markdown: bool = False
+    """Print the tables as docs/mechanisms.md has them."""
+
     def run(self) -> None:
         if self.what is not None:
             choice("table", self.what, (*TABLES, *OTHERS))
@@ -68,6 +71,9 @@ class List:
             title: {name: row for name, row in table.items() if row.tags >= set(self.tags)}
             for title, table in tables.items()
         }
+        if self.markdown:
+            print("\n\n".join(_markdown(title, table) for title, table in chosen.items()))
+            return
         if self.json:
             print(json.dumps({t: _plain(table) for t, table in chosen.items()}, indent=1))
             return
@@ -94,6 +100,22 @@ def _settings(table: Mapping[str, Entry], name: str) -> tuple[Setting, ...]:
 def _lines(table: Mapping[str, str]) -> str:
     width = max(map(len, table))
     return "\n".join(f"  {name:{width}}  {text}" for name, text in table.items())
+
+
+def _markdown(title: str, table: Mapping[str, Entry]) -> str:
+    """A table with name, what it is, source and settings of each row."""
+    lines = [f"## {title.capitalize()}", "", "| name | what it is | source | settings |"]
+    lines.append("|---|---|---|---|")
+    for name, row in table.items():
+        settings = ", ".join(
+            f"`{one.name}` {_short(one.default)}" for one in _settings(table, name)
+        )
+        lines.append(f"| `{name}` | {row.summary} | {row.paper} | {settings} |")
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _plain(table: Mapping[str, Entry]) -> dict[str, Any]:
