@@ -22,7 +22,6 @@ from offdiag.registry import (
     TRANSFORMS,
     Entry,
     Setting,
-    settings_of,
 )
 
 TABLES: Mapping[str, Mapping[str, Entry]] = {
@@ -85,16 +84,18 @@ class List:
             return f"{title}\n{_lines(lines)}"
         width = max(map(len, lines))
         text = [title]
-        for name in table:
+        for name, row in table.items():
             text.append(f"  {name:{width}}  {lines[name]}")
-            for one in _settings(table, name):
+            for one in _settings(row):
                 default = f"{one.default:g}" if isinstance(one.default, float) else one.default
                 text.append(f"  {'':{width}}    {one.name} = {default}: {one.help}")
         return "\n".join(text)
 
 
-def _settings(table: Mapping[str, Entry], name: str) -> tuple[Setting, ...]:
-    return settings_of("method", name) if table is METHODS else table[name].settings
+def _settings(row: Entry) -> tuple[Setting, ...]:
+    """What can be set of a row; of a method that is an objective, what can be set of that."""
+    objective = row.parts.get("objective")
+    return OBJECTIVES[objective].settings if objective else row.settings
 
 
 def _lines(table: Mapping[str, str]) -> str:
@@ -107,9 +108,7 @@ def _markdown(title: str, table: Mapping[str, Entry]) -> str:
     lines = [f"## {title.capitalize()}", "", "| name | what it is | source | settings |"]
     lines.append("|---|---|---|---|")
     for name, row in table.items():
-        settings = ", ".join(
-            f"`{one.name}` {_short(one.default)}" for one in _settings(table, name)
-        )
+        settings = ", ".join(f"`{one.name}` {_short(one.default)}" for one in _settings(row))
         lines.append(f"| `{name}` | {row.summary} | {row.paper} | {settings} |")
     return "\n".join(lines)
 
@@ -128,8 +127,7 @@ def _plain(table: Mapping[str, Entry]) -> dict[str, Any]:
             "parts": dict(row.parts),
             "where": f"offdiag.{row.where}",
             "settings": {
-                one.name: {"default": one.default, "help": one.help}
-                for one in _settings(table, name)
+                one.name: {"default": one.default, "help": one.help} for one in _settings(row)
             },
         }
         for name, row in table.items()
