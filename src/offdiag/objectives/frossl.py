@@ -13,7 +13,7 @@ from offdiag.objectives.objective import Loss, detached, full_precision
 class FroSSL(nn.Module):
     """mean over views of log |K / tr K|_F^2 + invariance * dim * mean (z_v - mean over views)^2.
 
-    Columns are centred and of length 1 over the batch; K is their Gram matrix, of the samples or
+    Columns are of length 1 over the batch, not centred; K is their Gram matrix, of the samples or
     of the coordinates, whichever is smaller: the norm is the same. The first term is log(1 / dim)
     for a white batch and 0 where all coordinates are copies of one.
     """
@@ -37,9 +37,8 @@ class FroSSL(nn.Module):
 
 
 def unit_columns(rows: Embeddings) -> Embeddings:
-    """Each coordinate centred and of length 1 over the batch; a constant one becomes 0."""
-    centred = rows - rows.mean(0)
-    return centred / (centred.square().sum(0) + 1e-8).sqrt()
+    """Each coordinate of length 1 over the batch, not centred; one that is 0 throughout stays 0."""
+    return nn.functional.normalize(rows, dim=0)
 
 
 def log_purity(rows: Embeddings) -> Scalar:
