@@ -15,7 +15,8 @@ ROWS = [
     {"losses", "methods", "theory", "encoders"},
     {"regularisers"},
     {"evaluation", "training", "plots"},
-    {"runs", "report", "integrations"},
+    {"runs", "integrations"},
+    {"report"},
     {"cli"},
     {"__main__", "__init__"},
 ]

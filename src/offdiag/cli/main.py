@@ -22,6 +22,9 @@ COMMANDS: Mapping[str, Place] = MappingProxyType(
         "demo": Place("cli.demo:Demo", "four heads on the embedded digits, and one page"),
         "train": Place("cli.train:Train", "train one run into a directory, or continue one"),
         "compare": Place("cli.compare:Compare", "train a grid of runs, and one table and page"),
+        "bench": Place(
+            "cli.bench:Bench", "every mechanism on one bench, and the map of what each does"
+        ),
         "evaluate": Place("cli.frozen:Evaluate", "kNN and linear probe of a trained run"),
         "embed": Place("cli.frozen:Embed", "write the embeddings of a data set to a file"),
         "report": Place("cli.report:Report", "one page for one run or several"),
@@ -32,7 +35,7 @@ COMMANDS: Mapping[str, Place] = MappingProxyType(
     }
 )
 """Where each command lives; only the one that is asked for is loaded."""
-WITH_RUN_SETTINGS = ("train", "compare")
+WITH_RUN_SETTINGS = ("train", "compare", "bench")
 """The commands that take the settings of a run: recipes, and the options of its parts."""
 
 FAILED = 2

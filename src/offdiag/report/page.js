@@ -57,6 +57,39 @@
     });
   }
 
+  // Tables that sort by their columns, and filters that hide the rows that do not match.
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      head.querySelector("button")?.addEventListener("click", () => {
+        const rising = head.getAttribute("aria-sort") !== "ascending";
+        heads.forEach((other) => other.setAttribute("aria-sort", "none"));
+        head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+        const key = (row) => {
+          const cell = row.cells[column];
+          return cell.dataset.value ?? (column ? "" : cell.textContent);
+        };
+        const order = (a, b) => {
+          const [x, y] = [key(a), key(b)];
+          if (x === "" || y === "") return (x === "") - (y === ""); // what is missing comes last
+          const numbers = !Number.isNaN(Number(x)) && !Number.isNaN(Number(y));
+          return (rising ? 1 : -1) * (numbers ? Number(x) - Number(y) : x.localeCompare(y));
+        };
+        table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order));
+      });
+    });
+  }
+  const filters = [...document.querySelectorAll("select[data-filter]")];
+  for (const filter of filters) {
+    filter.addEventListener("change", () => {
+      for (const row of document.querySelectorAll("[data-kind]")) {
+        row.hidden = filters.some(
+          ({ value, dataset }) => value && !row.dataset[dataset.filter].split(" ").includes(value),
+        );
+      }
+    });
+  }
+
   dark.addEventListener("change", drawAll);
   drawAll();
 })();

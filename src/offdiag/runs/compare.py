@@ -113,7 +113,7 @@ def claimed(grid: Grid, out: Path) -> Iterator[None]:
     with _alone(out):
         specs = grid.cells()
         cells = [{"name": name, "values": dict(spec.values)} for name, spec in specs.items()]
-        axes = list(grid.varied)
+        axes = list(dict.fromkeys((*(axis for row in grid.rows for axis in row), *grid.varied)))
         if (out / GRID_FILE).exists():
             spec = _read_spec(out)
             axes = list(dict.fromkeys((*_axes_of(spec), *axes)))

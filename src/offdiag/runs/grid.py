@@ -35,6 +35,8 @@ class Grid:
 
     base: RunConfig = field(default_factory=RunConfig)
     axes: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    rows: tuple[Mapping[str, Value], ...] = ()
+    """Combinations one by one, in place of a product: each with every value of `axes`."""
     heads: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     normalisers: tuple[str, ...] = ()
@@ -67,16 +69,20 @@ class Grid:
         """Every cell by its name, seed by seed, so that the first seeds are complete first."""
         axes = dict(self.varied)
         seeds = axes.pop(SEED, (self.base.seed,))
+        of_rows = dict.fromkeys(axis for row in self.rows for axis in row)
         first: tuple[str, ...] = ("method", "normaliser", "head")
         order = [axis for axis in first if axis in axes]
         order += [axis for axis in axes if axis not in order]
         found: dict[str, CellSpec] = {}
-        for seed in seeds:
-            for values in itertools.product(*(axes[axis] for axis in order)):
-                chosen = dict(zip(order, values, strict=True))
-                config, kept = applied(self.base, {**chosen, SEED: seed}, varied=set(axes))
-                name = cell_name(config, kept, axes)
-                found.setdefault(name, CellSpec(config=config, values=kept))
+        products = [
+            dict(zip(order, values, strict=True))
+            for values in itertools.product(*(axes[axis] for axis in order))
+        ]
+        for seed, row, product in itertools.product(seeds, self.rows or ({},), products):
+            chosen = {**row, **product, SEED: seed}
+            config, kept = applied(self.base, chosen, varied=set(axes))
+            name = cell_name(config, kept, [*of_rows, *axes])
+            found.setdefault(name, CellSpec(config=config, values=kept))
         return found
 
     def configs(self) -> dict[str, RunConfig]:
@@ -132,7 +138,7 @@ def applied(
     return config, kept
 
 
-def cell_name(config: RunConfig, values: Mapping[str, Value], axes: Mapping[str, Any]) -> str:
+def cell_name(config: RunConfig, values: Mapping[str, Value], axes: Iterable[str]) -> str:
     """A name from what varies that a file may have: simsiam_mlp_bn_lr0.003_seed0."""
     parts = config.parts
     words = [parts.get(axis, "none") for axis in BARE]
