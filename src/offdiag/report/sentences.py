@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from offdiag.diagnostics.verdict import COLLAPSED, Kind, Verdict, judge
+from offdiag.diagnostics.run_verdict import judge_run
+from offdiag.diagnostics.verdict import COLLAPSED, Kind, Verdict
 from offdiag.report.numbers import epoch, percent, significant
 from offdiag.results.history import RunRecord
 from offdiag.results.readings import Readings
@@ -92,7 +93,7 @@ def cases(records: Sequence[RunRecord]) -> list[Case]:
     return [
         Case(
             record=record,
-            verdict=judge([row.observation() for row in record.history]),
+            verdict=judge_run(record),
             called=phrase if by_phrase else f"in run “{record.name}”",
         )
         for record, phrase in zip(records, phrases, strict=True)

@@ -16,8 +16,9 @@ from offdiag._types import Embeddings, Labels
 from offdiag.diagnostics.diagnosis import Diagnosis
 from offdiag.diagnostics.moments import Moments
 from offdiag.diagnostics.readings import noise_readings, read_part, readings_of
+from offdiag.diagnostics.run_verdict import gaussian_baselines, judge_run, observations
 from offdiag.diagnostics.sample import RowSample
-from offdiag.diagnostics.verdict import Kind, Verdict, judge, judge_embeddings
+from offdiag.diagnostics.verdict import Kind, Verdict, judge_embeddings
 from offdiag.embeddings.labels import NAMES as LABEL_NAMES
 from offdiag.embeddings.labels import open_labels
 from offdiag.embeddings.reader import (
@@ -29,8 +30,8 @@ from offdiag.embeddings.reader import (
     rows_for,
 )
 from offdiag.evaluation.knn import NEIGHBOURS, TEMPERATURE, knn_accuracy
-from offdiag.results.history import CONFIG_FILE, METRICS_FILE, read_config, read_history
-from offdiag.results.observation import OBSERVATION_FILE, MonitorRecord, Observation
+from offdiag.results.history import CONFIG_FILE, METRICS_FILE, RunRecord
+from offdiag.results.observation import OBSERVATION_FILE, MonitorRecord
 from offdiag.results.readings import Readings
 from offdiag.runs.circumstances import circumstances
 
@@ -104,55 +105,35 @@ def _run(path: Path, name: str | None) -> Diagnosis:
     record = MonitorRecord.load(file)
     if not record.history:
         raise RunError(f"{file} has no observation yet: let the run go on for some steps.")
-    return _of_history(name or record.name, record.history, record.noise, dict(record.about), {})
+    return _of_record(record, name or record.name, dict(record.about), {})
 
 
 def _own_run(directory: Path, name: str) -> Diagnosis:
-    described = read_config(directory)
-    rows = read_history(directory / METRICS_FILE)
-    if not rows:
-        raise RunError(
-            f"{directory} has no readings yet: train for at least one epoch, or resume it."
-        )
+    record = RunRecord.load(directory)
     parts = {"features": "encoder", "projection": "projector"}
-    knn = {parts[part]: value for part, value in (rows[-1].knn or {}).items()}
-    history = [row.observation() for row in rows]
-    return _of_history(name, history, {}, described, knn)
+    knn = {parts[part]: value for part, value in (record.history[-1].knn or {}).items()}
+    about = {"config": record.config, "circumstances": record.circumstances}
+    return _of_record(record, name, about, knn)
 
 
-def _of_history(
-    name: str,
-    history: Sequence[Observation],
-    noise: Mapping[str, Readings],
-    about: dict[str, Any],
-    knn: Mapping[str, float],
+def _of_record(
+    record: RunRecord | MonitorRecord, name: str, about: dict[str, Any], knn: Mapping[str, float]
 ) -> Diagnosis:
-    last = history[-1]
-    known = {
-        part: noise_readings(readings.rows, readings.dim, views=_views(readings))
-        for part, readings in last.parts.items()
-        if part not in noise and readings.rows > 1
-    } | {part: readings for part, readings in noise.items() if part in last.parts}
-    # In the order of the parts, whoever knew them.
-    known = {part: known[part] for part in last.parts if part in known}
-    notes = tuple(note for part, read in last.parts.items() for note in _rank_bound(part, read))
-    first = history[0]
+    history = observations(record)
+    first, last = history[0], history[-1]
+    known = record.noise if isinstance(record, MonitorRecord) else {}
     return Diagnosis(
         name=name,
-        verdict=judge(history, noise=known or None),
+        verdict=judge_run(record),
         readings=last.parts,
-        noise=known,
+        noise=gaussian_baselines(history, known),
         start=first.parts if first.step == 0 and len(history) > 1 else {},
         head=last.head,
-        history=tuple(history),
+        history=history,
         knn=knn,
-        notes=notes,
+        notes=tuple(note for part, read in last.parts.items() for note in _rank_bound(part, read)),
         about=about,
     )
-
-
-def _views(readings: Readings) -> int:
-    return 2 if math.isfinite(readings.alignment) else 1
 
 
 @dataclass(frozen=True, kw_only=True)
