@@ -41,6 +41,9 @@ def part(z):
         "mean_share": (z.mean(0) ** 2).sum() / (z**2).sum(1).mean(),
         "std": np.mean([sphere[:, i].std() for i in range(dim)]),
         "uniformity": uniformity(z),
+        "mean_cosine": np.mean(
+            [x @ y for i, x in enumerate(sphere) for j, y in enumerate(sphere) if i != j]
+        ),
     }
 
 

@@ -36,12 +36,13 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        return self.verdict.kind == Kind.HEALTHY
+        """By the features where they were read: a projection alone may collapse."""
+        return self.verdict.status in (Kind.HEALTHY, Kind.PROJECTION)
 
     @property
     def collapsed(self) -> bool:
-        """Completely, in dimensions, or setting in; neither healthy nor beyond telling."""
-        return self.verdict.kind not in (Kind.HEALTHY, Kind.UNKNOWN)
+        """Completely, in dimensions, setting in, diverged, or nothing learned."""
+        return not self.healthy and self.verdict.status is not Kind.UNKNOWN
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the history as plain values that JSON can hold, nan as None."""

@@ -199,7 +199,10 @@ def _spectral(
 
 
 def _sampled(view_a: Embeddings, view_b: Embeddings | None) -> dict[str, Any]:
-    readings = {"std": spectral.normalised_std(view_a)}
+    readings = {
+        "std": spectral.normalised_std(view_a),
+        "mean_cosine": paired.mean_cosine(view_a),
+    }
     if len(view_a) > SAMPLE_ROWS:
         few = RowSample(SAMPLE_ROWS)
         few.update(*((view_a,) if view_b is None else (view_a, view_b)))

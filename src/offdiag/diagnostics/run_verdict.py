@@ -18,7 +18,7 @@ def judge_run(record: RunRecord | MonitorRecord) -> Verdict:
     """
     history = observations(record)
     known = record.noise if isinstance(record, MonitorRecord) else {}
-    return judge(history, noise=gaussian_baselines(history, known) or None)
+    return judge(history, gaussian_baseline=gaussian_baselines(history, known))
 
 
 def observations(record: RunRecord | MonitorRecord) -> tuple[Observation, ...]:

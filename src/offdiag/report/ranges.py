@@ -177,6 +177,14 @@ RANGES = (
         how="Share of the mean square that all outputs have in common.",
     ),
     Range(
+        name="mean_cosine",
+        title="mean cosine",
+        collapsed=_one,
+        spread=_zero,
+        how="Cosine of two images, on average. Near 1 they share one direction: subtract the mean, "
+        "or look for complete collapse.",
+    ),
+    Range(
         name="uniformity",
         title="uniformity",
         collapsed=_zero,

@@ -38,7 +38,7 @@ class Case:
 
     @property
     def collapsed(self) -> bool:
-        return self.verdict.kind in COLLAPSED
+        return self.verdict.kind in (*COLLAPSED, Kind.PROJECTION)
 
     @property
     def in_features(self) -> bool:
@@ -219,7 +219,8 @@ def _collapses(run: Case, *, short: bool = False) -> str:
     what, collapse = ("it" if short else "the projection"), "collapses"
     if run.in_features:
         what, collapse = "the encoder's features", "collapse"
-    if run.verdict.kind is Kind.COMPLETE:
+    part = run.verdict.parts.get("encoder" if run.in_features else "projector")
+    if run.verdict.kind is Kind.COMPLETE or (part is not None and part.kind is Kind.COMPLETE):
         return f"{what} {collapse} completely, to nearly one point"
     bare = short and not run.in_features
     rank = f"{run.rank:.1f}" if bare else f"an effective rank of {_rank(run)}"

@@ -37,6 +37,7 @@ class Readings:
     top_share: float = NAN
     std: float = NAN
     mean_share: float = NAN
+    mean_cosine: float = NAN
     alignment: float = NAN
     uniformity: float = NAN
     lidar: float = NAN
