@@ -51,6 +51,18 @@ def test_healthy_ends_with_0_and_collapse_with_3(files, capsys):
     assert capsys.readouterr().out.startswith("dimensional collapse. ")
 
 
+def test_labels_print_the_neighbours_accuracy(files, capsys):
+    ending("diagnose", files / "noise.npy", "--labels", files / "labels.npy")
+    said = capsys.readouterr().out
+    assert "Nearest neighbours on the embeddings name the right class for" in said
+
+
+def test_too_few_rows_end_with_4(files, capsys):
+    np.save(files / "few.npy", DRAW.normal(size=(100, 512)).astype(np.float32))
+    assert ending("diagnose", files / "few.npy") == 4
+    assert "at least 256 rows" in capsys.readouterr().out
+
+
 def test_json_alone_goes_to_the_output_with_null_for_nan(files, capsys):
     page = files / "new" / "page.html"
     end = ending(

@@ -15,19 +15,24 @@ from offdiag._checks import ConfigError
 from offdiag._files import make_folder
 from offdiag.diagnostics.diagnosis import Diagnosis
 from offdiag.diagnostics.verdict import Kind
-from offdiag.report.ranges import at_the_end, reading_rows
+from offdiag.report.ranges import at_the_end, neighbours, reading_rows
 from offdiag.runs.diagnose import diagnose
 
 HEALTHY, COLLAPSED, CANNOT_TELL = 0, 3, 4
 """Exit statuses; what cannot be read ends with 2, as everywhere."""
 console = Console(highlight=False)
-STYLES: Mapping[Kind, str] = {Kind.HEALTHY: "green", Kind.UNKNOWN: "yellow"}
+STYLES: Mapping[Kind, str] = {
+    Kind.HEALTHY: "green",
+    Kind.PROJECTION: "yellow",
+    Kind.UNKNOWN: "yellow",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnose:
     """Say whether a run or a set of embeddings collapses. Exit status: 0 healthy, 3 collapse
-    (complete, dimensional, or setting in), 4 cannot tell, 2 the input cannot be used."""
+    (complete, dimensional, or setting in), nothing learned, or diverged; 4 cannot tell; 2 the
+    input cannot be used. It follows the features where they were read."""
 
     source: Annotated[Path, Positional]
     """A run directory, a monitor.jsonl, or embeddings (images x width) in a file that ends in
@@ -81,7 +86,8 @@ def _print(diagnosis: Diagnosis) -> None:
     said.append(". ").append(verdict.sentence, style="not bold default")
     console.print(said, soft_wrap=True)
     # Text, not markup: a name may hold brackets.
-    for line in (*at_the_end(diagnosis), *verdict.evidence, *diagnosis.notes):
+    lines = (*at_the_end(diagnosis), *neighbours(diagnosis), *verdict.evidence, *diagnosis.notes)
+    for line in lines:
         console.print(Text(f"  {_printable(line)}"), soft_wrap=True)
     for part, rows in reading_rows(diagnosis).items():
         reference = part in diagnosis.noise

@@ -4,11 +4,11 @@ For the page and the terminal alike; nothing here draws.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from offdiag.diagnostics.diagnosis import Diagnosis
-from offdiag.report.numbers import Cell, cell, significant
+from offdiag.report.numbers import Cell, cell, percent, significant
 from offdiag.results.readings import Readings
 
 Bound = Callable[[Readings], float]
@@ -262,6 +262,18 @@ def at_the_end(diagnosis: Diagnosis) -> list[str]:
         which = f", checkpoint {kept}" if kept is not None else ""
         said.append(f"Best by label-free readings: step {verdict.best_step:,}{which}.")
     return said
+
+
+def neighbours(diagnosis: Diagnosis) -> list[str]:
+    """The accuracy of nearest neighbours on each part, where labels were given."""
+    labels = diagnosis.about.get("labels")
+    largest = labels.get("largest class", math.nan) if isinstance(labels, Mapping) else math.nan
+    chance = f" (always naming the largest class: {percent(largest)})" if largest > 0 else ""
+    return [
+        f"Nearest neighbours on the {part} name the right class for {percent(accuracy)}{chance}. "
+        "The verdict does not use labels."
+        for part, accuracy in diagnosis.knn.items()
+    ]
 
 
 def _place(about: Range, of: Readings | None, shape: Readings) -> float | None:
