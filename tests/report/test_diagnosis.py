@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from offdiag.diagnostics.catalogue import READINGS
 from offdiag.diagnostics.diagnosis import Diagnosis
 from offdiag.diagnostics.verdict import Advice, Kind, Verdict
 from offdiag.report.diagnosis import render_diagnosis, write_diagnosis
 from offdiag.report.numbers import MISSING
-from offdiag.report.ranges import RANGES, reading_row
+from offdiag.report.ranges import reading_row
 from offdiag.results.observation import Observation
 from offdiag.results.readings import HeadReadings, Readings
 
@@ -145,7 +146,7 @@ def test_the_page_asks_nothing_of_the_network_and_its_headings_are_in_order():
     assert all(a.get("scope") for tag, a in page.tags if tag == "th")
 
 
-@pytest.mark.parametrize("about", RANGES, ids=lambda r: r.name)
+@pytest.mark.parametrize("about", READINGS, ids=lambda r: r.name)
 def test_the_ends_of_a_range_stand_at_the_ends_of_its_bar(about):
     shape = Readings(dim=64, rows=2048)
     low = replace(shape, **{about.name: about.collapsed(shape)})
@@ -158,14 +159,14 @@ def test_the_ends_of_a_range_stand_at_the_ends_of_its_bar(about):
 
 
 def test_an_infinite_condition_number_is_drawn_at_the_collapsed_end():
-    about = next(one for one in RANGES if one.name == "condition_number")
+    about = next(one for one in READINGS if one.name == "condition_number")
     row = reading_row(about, Readings(dim=4, condition_number=math.inf), None, None)
     assert row.value.text == "∞" and row.place == 0
 
 
 def test_every_reading_that_is_a_number_has_a_range():
     numbers = {name for name, value in vars(Readings(dim=1)).items() if isinstance(value, float)}
-    assert {about.name for about in RANGES} == numbers
+    assert {about.name for about in READINGS} == numbers
 
 
 def test_a_page_is_not_written_over_a_folder(tmp_path):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from offdiag._checks import OffdiagError
-from offdiag.diagnostics.readings import noise_readings
+from offdiag.diagnostics.readings import noise_readings, read_part
 from offdiag.diagnostics.verdict import Kind
 from offdiag.results.observation import Observation, append_observation, start_file
 from offdiag.results.readings import Readings, numbers
@@ -136,6 +136,13 @@ def test_columns_and_rows_that_hold_nothing_are_counted():
     z = NOISE.copy()
     z[7:10] = 0
     assert "3 of 600 rows are all zero" in diagnose(z).notes[0]
+
+
+def test_a_file_and_a_function_give_the_same_readings_of_many_rows():
+    draw = np.random.default_rng(1)
+    z, other = (draw.normal(size=(3000, 16)).astype(np.float32) for _ in range(2))
+    found = diagnose(z, views=other).readings["embeddings"]
+    assert close(found, read_part(torch.from_numpy(z), torch.from_numpy(other)))
 
 
 def test_duplicate_rows_are_counted():
