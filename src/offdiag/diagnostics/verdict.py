@@ -19,7 +19,7 @@ from offdiag.diagnostics.bounds import (
     rows_needed,
     shared,
 )
-from offdiag.diagnostics.calibration import probability
+from offdiag.diagnostics.calibration import FEATURES_STEEPNESS, STEEPNESS, probability
 from offdiag.diagnostics.evidence import EMBEDDINGS, OUTPUTS
 from offdiag.diagnostics.series import GROWN_STEPS, Series
 from offdiag.results.observation import PARTS, Observation
@@ -255,7 +255,8 @@ def _worst(judged: Sequence[Series]) -> tuple[Series, Kind]:
 
 def _part_verdict(series: Series) -> PartVerdict:
     kind = series.kind
-    score = probability(series.now.multiple)
+    steepness = FEATURES_STEEPNESS if series.features else STEEPNESS
+    score = probability(series.now.multiple, steepness=steepness)
     if kind not in COLLAPSED:
         warning = 0.5 * probability(series.now.of_best)
         score = min(max(score, warning), 0.5)  # a warning is never a call
