@@ -17,6 +17,7 @@ from offdiag.diagnostics.diagnosis import Diagnosis
 from offdiag.diagnostics.verdict import Kind
 from offdiag.report.ranges import at_the_end, neighbours, reading_rows
 from offdiag.runs.diagnose import diagnose
+from offdiag.runs.diagnose_pair import diagnose_pair
 
 HEALTHY, COLLAPSED, CANNOT_TELL = 0, 3, 4
 """Exit statuses; what cannot be read ends with 2, as everywhere."""
@@ -34,9 +35,10 @@ class Diagnose:
     (complete, dimensional, or setting in), nothing learned, or diverged; 4 cannot tell; 2 the
     input cannot be used. It follows the features where they were read."""
 
-    source: Annotated[Path, Positional]
+    sources: Annotated[tuple[Path, ...], Positional]
     """A run directory, a monitor.jsonl, or embeddings (images x width) in a file that ends in
-    .npy, .npz, .pt, .safetensors or .parquet."""
+    .npy, .npz, .pt, .safetensors or .parquet. Two of a kind are compared: CKA, neighbours,
+    directions lost and gained; then the exit status is that of the second."""
     views: Path | None = None
     """A second view of the same images, row by row: adds alignment and LiDAR."""
     labels: Path | None = None
@@ -56,8 +58,14 @@ class Diagnose:
             if self.out.is_dir():
                 raise ConfigError(f"--out needs a file to write; {self.out} is a folder.")
             make_folder(self.out.parent)
+        if len(self.sources) == 2:
+            return self._compare()
+        if len(self.sources) != 1:
+            raise ConfigError(
+                f"diagnose takes one source, or two to compare; got {len(self.sources)}."
+            )
         diagnosis = diagnose(
-            self.source, views=self.views, labels=self.labels, key=self.key, tokens=self.tokens
+            self.sources[0], views=self.views, labels=self.labels, key=self.key, tokens=self.tokens
         )
         if self.out is not None:  # first: who reads the table through `head` wants the page too
             # Here: the chart library takes a second and 150 MiB that a pipeline need not spend.
@@ -71,6 +79,31 @@ class Diagnose:
             if self.out is not None:
                 console.print(_printable(f"wrote {self.out}"), soft_wrap=True, markup=False)
         return status(diagnosis)
+
+    def _compare(self) -> int:
+        if self.views is not None:
+            raise ConfigError(
+                "--views goes with one file of embeddings: leave it out, or compare "
+                "the views as two files."
+            )
+        pair = diagnose_pair(*self.sources, labels=self.labels, key=self.key, tokens=self.tokens)
+        if self.out is not None:
+            from offdiag.report.pair import write_pair
+
+            write_pair(pair, self.out)
+        if self.json:
+            print(json.dumps(pair.to_dict(), indent=1, allow_nan=False))
+            return status(pair.second)
+        for one in (pair.first, pair.second):
+            said = Text(_printable(one.name), style="bold").append(": ")
+            said.append(one.verdict.kind.value, style=STYLES.get(one.verdict.kind, "red"))
+            said.append(f". {one.verdict.sentence}", style="not bold default")
+            console.print(said, soft_wrap=True)
+        for line in (*pair.sentences(), *pair.notes):
+            console.print(Text(f"  {_printable(line)}"), soft_wrap=True)
+        if self.out is not None:
+            console.print(_printable(f"wrote {self.out}"), soft_wrap=True, markup=False)
+        return status(pair.second)
 
 
 def status(diagnosis: Diagnosis) -> int:

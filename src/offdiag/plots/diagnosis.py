@@ -65,6 +65,33 @@ def spectra(
     )
 
 
+def two_spectra(
+    shares: Mapping[str, Sequence[float | None]],
+    *,
+    dims: Sequence[int],
+    part: str,
+    height: int = 260,
+) -> alt.LayerChart:
+    """Shares of the variance, largest first, of the same part of two runs or files."""
+    lines = [
+        Line(
+            name=name,
+            x=[float(index + 1) for index in range(len(values))],
+            y=[None if s is None else digits(max(s, SHARE_FLOOR)) for s in values],
+        )
+        for name, values in shares.items()
+    ]
+    levels = [(digits(1 / dim) or 1 / dim, "flat spectrum") for dim in dict.fromkeys(dims)]
+    return draw_spectra(
+        lines,
+        levels=levels,
+        height=height,
+        legend=False,
+        description=f"Share of the variance of the {part} along each direction, one line each for "
+        f"{' and '.join(shares)}, on a logarithmic axis.",
+    )
+
+
 def over_steps(
     course: Course,
     *,
