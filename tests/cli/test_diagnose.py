@@ -85,6 +85,7 @@ def test_json_alone_goes_to_the_output_with_null_for_nan(files, capsys):
         "start",
         "head",
         "knn",
+        "causes",
         "observations",
         "about",
     }

@@ -9,6 +9,7 @@ import pytest
 
 from offdiag.diagnostics.catalogue import READINGS
 from offdiag.diagnostics.diagnosis import Diagnosis
+from offdiag.diagnostics.named_cause import NamedCause
 from offdiag.diagnostics.verdict import Advice, Kind, Verdict
 from offdiag.report.diagnosis import render_diagnosis, write_diagnosis
 from offdiag.report.numbers import MISSING
@@ -172,3 +173,27 @@ def test_every_reading_that_is_a_number_has_a_range():
 def test_a_page_is_not_written_over_a_folder(tmp_path):
     with pytest.raises(Exception, match="it is a folder"):
         write_diagnosis(of_embeddings(), tmp_path)
+
+
+RED = NamedCause(
+    title="the gradient reaches the target",
+    state="red",
+    sentence="0.98 of the gradient does not come through the predictor <b>.",
+    change="z = z.detach()",
+    since_step=3,
+)
+
+
+def test_causes_come_first_with_their_number_step_and_change():
+    page = render_diagnosis(of_a_run(causes=(RED, NamedCause(title="frozen", state="in order"))))
+    assert page.index("What it is, and what to change") < page.index("What says so")
+    for text in ("since step 3", "0.98 of the gradient", "z = z.detach()", "so ruled out"):
+        assert text in page
+    assert "predictor <b>" not in page and "Known causes, not ruled out" not in page
+
+
+def test_where_no_mark_is_red_the_page_says_so_and_a_note_is_no_alarm():
+    for quiet in (NamedCause(title="frozen", state="in order"), replace(RED, note=True)):
+        page = render_diagnosis(of_a_run(causes=(quiet,)))
+        assert "No mark of a known cause is outside its bound." in page
+        assert "What it is, and what to change" not in page

@@ -118,6 +118,13 @@ def _print(diagnosis: Diagnosis) -> None:
     said = Text(verdict.kind.value, style=f"bold {STYLES.get(verdict.kind, 'red')}")
     said.append(". ").append(verdict.sentence, style="not bold default")
     console.print(said, soft_wrap=True)
+    alarms = [cause for cause in diagnosis.causes if cause.alarm]
+    for cause in alarms:
+        since = "" if cause.since_step is None else f", since step {cause.since_step:,}"
+        console.print(Text(_printable(f"cause: {cause.title}{since}. {cause.sentence}"), "bold"))
+        console.print(Text(_printable(f"change: {cause.change}")), soft_wrap=True)
+    if diagnosis.causes and not alarms and not diagnosis.healthy:
+        console.print("No mark of a known cause is outside its bound.")
     # Text, not markup: a name may hold brackets.
     lines = (*at_the_end(diagnosis), *neighbours(diagnosis), *verdict.evidence, *diagnosis.notes)
     for line in lines:
@@ -142,9 +149,12 @@ def _print(diagnosis: Diagnosis) -> None:
             cells += [row.start.text] if started else []
             grid.add_row(*cells, row.bounds)
         console.print(grid)
+    if diagnosis.causes:
+        return
     for advice in verdict.advice:
         console.print(
-            Text(f"try: {advice.remedy} ({advice.cause}; {advice.source})"), soft_wrap=True
+            Text(f"not ruled out: {advice.cause}. Try: {advice.remedy} ({advice.source})"),
+            soft_wrap=True,
         )
 
 

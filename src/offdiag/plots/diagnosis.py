@@ -13,7 +13,7 @@ from offdiag.plots.lines import Line, digits, draw_lines
 from offdiag.plots.thinning import kept_points
 from offdiag.plots.training import CURVE_POINTS, SHARE_FLOOR, draw_spectra
 
-NOW, START, NOISE = "now", "random start", "Gaussian noise"
+NOW, START, NOISE = "now", "initialisation", "Gaussian noise"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def spectra(
         height=height,
         legend=False,
         description=f"Share of the variance of {part} along each direction, on a logarithmic axis, "
-        "beside Gaussian noise of the same shape and the random start where they are known.",
+        "beside Gaussian noise of the same shape and the initialisation where they are known.",
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from offdiag.diagnostics.catalogue import HEAD_READINGS, READINGS, Chart, head_reading
 from offdiag.diagnostics.diagnosis import Diagnosis
+from offdiag.diagnostics.named_cause import NamedCause
 from offdiag.plots import diagnosis as plots
 from offdiag.plots.theme import PALETTE
 from offdiag.plots.thinning import evenly
@@ -33,6 +34,9 @@ def render_diagnosis(diagnosis: Diagnosis) -> str:
         title=" ".join(writable(diagnosis.name).split()) or "Diagnosis",
         verdict=diagnosis.verdict,
         steps=at_the_end(diagnosis),
+        causes=diagnosis.causes,
+        alarms=[one for one in diagnosis.causes if one.alarm],
+        other_causes=_other_causes(diagnosis),
         notes=diagnosis.notes,
         colours=PALETTE,
         spectra=[_spectrum(diagnosis, part, i) for i, part in enumerate(diagnosis.readings)],
@@ -48,6 +52,20 @@ def render_diagnosis(diagnosis: Diagnosis) -> str:
         paired=_paired(diagnosis),
         about=[(one.path, one.values[0]) for one in settings([diagnosis.about])],
     )
+
+
+def _other_causes(diagnosis: Diagnosis) -> list[tuple[str, list[NamedCause]]]:
+    """The causes that are no alarm, under what was found out about them."""
+    groups = (
+        ("Seen, and harmless here", [one for one in diagnosis.causes if one.note]),
+        ("Not measured, so not ruled out", _in_state(diagnosis, "not measured")),
+        ("Measured and in order, so ruled out", _in_state(diagnosis, "in order")),
+    )
+    return [(heading, some) for heading, some in groups if some]
+
+
+def _in_state(diagnosis: Diagnosis, state: str) -> list[NamedCause]:
+    return [one for one in diagnosis.causes if one.state == state]
 
 
 def _spectrum(diagnosis: Diagnosis, part: str, number: int) -> Figure:
