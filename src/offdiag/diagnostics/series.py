@@ -192,7 +192,7 @@ class Series:
         """The readings themselves have been beyond a bound for long enough."""
         last = self.steps[-1]
         first = len(self.readings) - 1
-        while first > 0 and self._state(first - 1, [], few=1).kind in COLLAPSED:
+        while first > 0 and self._state(first - 1, [], few=1, grown=True).kind in COLLAPSED:
             first -= 1
         return first < len(self.readings) - 1 and last - self.steps[first] >= LASTED * last
 

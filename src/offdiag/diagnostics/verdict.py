@@ -258,7 +258,7 @@ def _part_verdict(series: Series) -> PartVerdict:
     steepness = FEATURES_STEEPNESS if series.features else STEEPNESS
     score = probability(series.now.multiple, steepness=steepness)
     if kind not in COLLAPSED:
-        warning = 0.5 * probability(series.now.of_best)
+        warning = 0.5 * probability(series.now.of_best, steepness=steepness)
         score = min(max(score, warning), 0.5)  # a warning is never a call
     ill = kind is not Kind.HEALTHY
     return PartVerdict(
