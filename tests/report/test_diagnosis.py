@@ -88,7 +88,7 @@ def test_the_page_of_a_run_tells_what_where_since_when_and_what_next():
         "dimensional collapse",
         "lives in about 3 directions",
         "Where: the projector.",
-        "Score 0.90",
+        "Probability of collapse by these readings: 0.90",
         "Since step 600.",
         "step 400, checkpoint step400.pt",
         "Effective rank 3.0, at the start 30.",

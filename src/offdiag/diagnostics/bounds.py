@@ -75,6 +75,7 @@ class State:
     retained: float  # of the features' effective rank; nan without a reference
     effective_directions: float  # rank times shared times retained, as far as they count
     floor: float
+    spread_bound: float
     of_spread: float
     of_floor: float
     of_cliff: float

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from offdiag.diagnostics.bounds import (
     LEAST_WIDTH,
-    SPREAD,
     Kind,
     State,
     cliff,
@@ -141,7 +140,7 @@ def losses(state: State) -> str:
 def phrases(series: Series) -> tuple[str, ...]:
     """One phrase for each reading that is there, with what it is compared with."""
     last, state, outputs = series.last, series.now, OUTPUTS[series.part]
-    initial, healthy = series.initial, last.dim**-0.5
+    initial = None if series.initial is last else series.initial
     against = [f"collapse: below {state.floor:.1f}"] if math.isfinite(state.floor) else []
     if series.baseline is not None and math.isfinite(series.baseline.effective_rank):
         against.append(f"Gaussian rows of the same shape: {series.baseline.effective_rank:.1f}")
@@ -177,9 +176,9 @@ def phrases(series: Series) -> tuple[str, ...]:
             + (f" (collapse: below {state.floor:.1f})" if math.isfinite(state.floor) else ""),
         ),
         (
-            last.std,
-            f"std of the normalised outputs {last.std:.3g} (healthy: near {healthy:.3g}; "
-            f"complete collapse: below {SPREAD * healthy:.2g})",
+            state.spread,
+            f"spread on the sphere {state.spread:.3g} (centred outputs: 1; complete collapse: "
+            f"below {state.spread_bound:g})",
         ),
         (last.top_share, f"largest eigenvalue {100 * last.top_share:.3g}\u00a0% of the variance"),
         (last.mean_cosine, f"mean cosine of two images {last.mean_cosine:.3f} (one point: 1)"),

@@ -218,6 +218,7 @@ class Series:
         if counts and not self.features:
             directions *= max(LEAST_SHARED, common) if math.isfinite(common) else 1.0
             directions *= kept if math.isfinite(kept) else 1.0
+        spread_bound = self._spread_bound(wide, common)
         best = max((one for one in [*past, rank] if math.isfinite(one)), default=NAN)
         return State(
             step=step,
@@ -227,7 +228,8 @@ class Series:
             retained=kept,
             effective_directions=directions,
             floor=floor,
-            of_spread=_multiple(wide, self._spread_bound(wide, common)),
+            spread_bound=spread_bound,
+            of_spread=_multiple(wide, spread_bound),
             of_floor=_multiple(directions, floor),
             of_cliff=_typical(map(bounds.of_cliff, readings), missing=math.inf),
             of_features=self._of_features(kept, common) if counts else math.inf,

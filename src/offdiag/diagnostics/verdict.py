@@ -162,9 +162,7 @@ def judge(
         score = max(one.score for one in parts.values())
     if (sentence := _nothing_learned(judged)) is not None:
         advice = known_causes(complete=False, since_the_start=True, head=history[-1].head)
-        return replace(
-            verdict, kind=Kind.NOTHING, score=max(score, 0.5), sentence=sentence, advice=advice
-        )
+        return replace(verdict, kind=Kind.NOTHING, score=NAN, sentence=sentence, advice=advice)
     if (sentence := evidence.doubt(main, main.kind)) is not None:
         return replace(verdict, kind=Kind.UNKNOWN, sentence=sentence)
     if (sentence := _unjudged(judged, kind)) is not None:

@@ -74,7 +74,7 @@ def at_the_end(diagnosis: Diagnosis) -> list[str]:
     verdict = diagnosis.verdict
     said = []
     if math.isfinite(verdict.score):
-        said.append(f"Score {verdict.score:.2f}: 0 if nothing speaks for collapse, 1 if all does.")
+        said.append(f"Probability of collapse by these readings: {verdict.score:.2f}.")
     if diagnosis.collapsed and verdict.part is not None:
         said.append(f"Where: the {verdict.part}.")
     if verdict.since_step is not None:
