@@ -2,8 +2,12 @@
 
     python benchmarks/verdict.py OUT [--markdown FILE] [--runs] [--tuning-only]
 
-OUT is what verdict_runs.py wrote; its docstring says what a run is in truth. Prints, for rounds
-three and two (held out, by both counts of the truth) and for round one (which tuned the rule):
+OUT is what verdict_runs.py wrote; its docstring says what a run is in truth. Prints, for round
+four (held out from the present rule) and for rounds one to three together (which tuned it): how
+the verdict on the projection agrees with the projection's labels, and the verdict on the features
+with the features' labels; how often the verdict changes where only every second, fourth and eighth
+observation is seen; how often a run with this score is collapsed (reliability, and the expected
+calibration error). Then, of the projection:
 area under the ROC curve of the verdict's score, precision and recall of "it collapses", false
 alarms, rank correlation of the score with what the linear probe lost (Spearman, grey zone
 included), time to detection, and the same for what others have: std, RankMe, effective rank and
@@ -27,7 +31,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from verdict_runs import round_of
 
-from offdiag.diagnostics.verdict import COLLAPSED, Verdict, judge
+from offdiag.diagnostics.verdict import COLLAPSED, Kind, Verdict, judge
 from offdiag.results.observation import MonitorRecord, Observation
 from offdiag.runs.circumstances import circumstances
 
@@ -36,6 +40,11 @@ LINEAR, KNN = (0.07, 0.10), (0.18, 0.25)  # healthy below the first, collapsed a
 KNN_BY_STEP = 0.1
 DRAWS = 2_000
 EARLY = 0.3
+FEATURES = (0.07, 0.10)
+"""Features are healthy if linear probe and kNN both lost less than the first, collapsed if either
+lost more than the second."""
+FAILED = (Kind.NOTHING, Kind.DIVERGED)
+BINS = 10
 
 
 @dataclass(frozen=True)
@@ -66,20 +75,40 @@ class Run:
     def verdicts(self) -> list[Verdict]:
         """What was said after each observation."""
         history = self.record.history
-        return [judge(history[:n], noise=self.record.noise) for n in range(1, len(history) + 1)]
+        return [self.judged(history[:n]) for n in range(1, len(history) + 1)]
 
-    @property
+    def judged(self, history: Sequence[Observation]) -> Verdict:
+        return judge(history, gaussian_baseline=self.record.noise)
+
+    @cached_property
     def verdict(self) -> Verdict:
-        return self.verdicts[-1]
+        return self.judged(self.record.history)
+
+    def score(self, part: str) -> float:
+        """The probability that this part is collapsed, 1 where nothing useful is learned."""
+        if self.verdict.kind in FAILED:
+            return 1.0
+        return self.verdict.parts[part].score if part in self.verdict.parts else 0.5
+
+    def called(self, part: str) -> bool:
+        return called(self.verdict, part)
 
     def called_at(self) -> float:
         """Share of training at the first call of a collapse; inf if there is none."""
         calls = (
             share
             for share, verdict in zip(self.shares, self.verdicts, strict=True)
-            if verdict.kind in COLLAPSED
+            if called(verdict, "projector")
         )
         return next(calls, math.inf)
+
+
+def called(verdict: Verdict, part: str) -> bool:
+    """Whether this part is called collapsed, or the run useless."""
+    own = verdict.parts.get(part)
+    return verdict.kind in FAILED or (
+        verdict.kind is not Kind.UNKNOWN and own is not None and own.kind in COLLAPSED
+    )
 
 
 def load(out: Path) -> list[Run]:
@@ -90,10 +119,18 @@ def load(out: Path) -> list[Run]:
     ]
 
 
-def lost(run: Run, runs: Sequence[Run], measure: str) -> float:
+def lost(run: Run, runs: Sequence[Run], measure: str, what: str = "projection") -> float:
     """What the run lost against the best of these runs on the same data, of the way to chance."""
-    best = max(other.truth[measure]["projection"] for other in _same(run, runs))
-    return (best - run.truth[measure]["projection"]) / (best - CHANCE)
+    best = max(other.truth[measure][what] for other in _same(run, runs))
+    return (best - run.truth[measure][what]) / (best - CHANCE)
+
+
+def true_features(run: Run, runs: Sequence[Run]) -> str:
+    """The same of the features: collapsed, healthy or grey."""
+    worst = max(lost(run, runs, measure, "features") for measure in ("linear", "knn"))
+    if worst > FEATURES[1]:
+        return "collapsed"
+    return "healthy" if worst < FEATURES[0] else "grey"
 
 
 def true_kind(run: Run, runs: Sequence[Run]) -> str:
@@ -131,7 +168,7 @@ def _projector(run: Run, read: Callable[[Any], float]) -> float:
 
 
 SCORES: dict[str, Callable[[Run], float]] = {
-    "verdict": lambda run: run.verdict.score,
+    "verdict": lambda run: run.score("projector"),
     "std": lambda run: -_projector(run, lambda part: part.std * part.dim**0.5),
     "RankMe": lambda run: -_projector(run, lambda part: part.rankme / part.dim),
     "effective rank": lambda run: -_projector(run, lambda part: part.effective_rank / part.dim),
@@ -201,7 +238,7 @@ def table(
     for name, score in SCORES.items():
         values = finite([score(run) for run in judged])
         if name == "verdict":
-            called = np.array([run.verdict.kind in COLLAPSED for run in judged])
+            called = np.array([run.called("projector") for run in judged])
         else:
             seen = finite([score(run) for run in tuning])
             called = values > best_threshold(seen[tuned], seen[~tuned])
@@ -226,6 +263,67 @@ def table(
             f"{correlation:.2f} |"
         )
     return lines
+
+
+def summary(runs: Sequence[Run], best_of: Sequence[Run]) -> list[str]:
+    """Both parts against their labels, changes with the cadence, and calibration."""
+    random = np.random.default_rng(0)
+    lines = [
+        "| judged | collapsed, healthy, grey | AUC | collapsed called | healthy called | "
+        "calibration error |",
+        "|---|---|---|---|---|---|",
+    ]
+    wrong, bins = [], []
+    for part, words, kind_of in (
+        ("projector", "projection, by its labels", true_kind),
+        ("encoder", "features, by theirs", true_features),
+    ):
+        kinds = {run.name: kind_of(run, best_of) for run in runs}
+        clear = [run for run in runs if kinds[run.name] != "grey"]
+        truth = np.array([kinds[run.name] == "collapsed" for run in clear])
+        scores = np.array([run.score(part) for run in clear])
+        said = np.array([run.called(part) for run in clear])
+        low, high = interval(
+            lambda i, s=scores, t=truth: auc(s[i][t[i]], s[i][~t[i]]), truth, random
+        )
+        error, reliability = calibration(scores, truth)
+        lines.append(
+            f"| {words} | {truth.sum()}, {(~truth).sum()}, {len(runs) - len(clear)} | "
+            f"{auc(scores[truth], scores[~truth]):.3f} ({low:.3f} to {high:.3f}) | "
+            f"{(said & truth).sum()} of {truth.sum()} | {(said & ~truth).sum()} of "
+            f"{(~truth).sum()} | {error:.3f} |"
+        )
+        bins += [f"| {words} | {row}" for row in reliability]
+        wrong += [
+            f"- {words}: {run.name} is {kinds[run.name]} by labels, the verdict says "
+            f"{run.verdict.kind.value} ({run.score(part):.2f})."
+            for run, s, t in zip(clear, said, truth, strict=True)
+            if s != t
+        ]
+    for every in (2, 4, 8):
+        changed = [
+            r.name for r in runs if r.judged(r.record.history[::every]).kind != r.verdict.kind
+        ]
+        wrong.append(
+            f"- Seen at every {every}th observation only, the verdict changes in {len(changed)} of "
+            f"{len(runs)} runs" + (f": {', '.join(changed)}." if changed else ".")
+        )
+    header = ["| judged | score | runs | mean score | share collapsed |", "|---|---|---|---|---|"]
+    return [*lines, "", *wrong, "", *header, *bins]
+
+
+def calibration(scores: np.ndarray, truth: np.ndarray) -> tuple[float, list[str]]:
+    """Expected calibration error over ten bins of equal width, and a row for each bin in use."""
+    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
+    error, rows = 0.0, []
+    for b in np.unique(bins):
+        here = bins == b
+        said, true = float(scores[here].mean()), float(truth[here].mean())
+        error += abs(said - true) * float(here.mean())
+        rows.append(
+            f"{b / BINS:.1f} to {(b + 1) / BINS:.1f} | {here.sum()} | {said:.2f} | {true:.2f} |"
+        )
+    return error, rows
 
 
 def timing(runs: Sequence[Run], kinds: dict[str, str], *, every: Sequence[Run]) -> list[str]:
@@ -286,26 +384,23 @@ def main() -> None:
     parser.add_argument("--tuning-only", action="store_true", help="leave the held-out runs shut")
     options = parser.parse_args()
     every = load(options.out)
-    one, two, three = ([run for run in every if run.round == n] for n in ("one", "two", "three"))
-    both, before = two + three, one + two  # what a round is set against was trained by its end
+    four = [run for run in every if run.round == "four"]
+    spent = [run for run in every if run.round != "four"]
     lines = []
-    for title, runs, known, best_of, told in (
-        ("Round three, held out", three, every, every, True),
-        ("Round three against the best of round one alone", three, every, one, False),
-        ("Round two, held out", two, before, before, True),
-        ("Round two against the best of round one alone", two, before, one, False),
-        ("Rounds two and three, held out", both, every, every, False),
-        ("Rounds two and three against the best of round one alone", both, every, one, False),
-        ("Round one, which tuned the rule", one, before, one, True),
+    for title, runs in (
+        ("Round four, held out", four),
+        ("Rounds one to three, which tuned the rule", spent),
     ):
-        if not runs or (options.tuning_only and runs is not one):
+        if not runs or (options.tuning_only and runs is four):
             continue
-        kinds = {run.name: true_kind(run, best_of) for run in known}
+        known = every if runs is four else spent  # what a round is set against was trained by then
+        kinds = {run.name: true_kind(run, known) for run in known}
         lines += [f"## {title} ({len(runs)} runs)", ""]
-        lines += table(runs, kinds, every=known, best_of=best_of) + [""]
+        lines += summary(runs, known) + [""]
+        lines += table(runs, kinds, every=known, best_of=known) + [""]
         lines += timing(runs, kinds, every=known) + [""]
-        if options.runs and told:
-            lines += one_by_one(runs, kinds, every=known, best_of=best_of) + [""]
+        if options.runs:
+            lines += one_by_one(runs, kinds, every=known, best_of=known) + [""]
     lines += ["```", json.dumps(circumstances(), indent=1), "```"]
     print("\n".join(lines))
     if options.markdown:

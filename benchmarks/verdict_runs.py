@@ -45,6 +45,10 @@ two can move, and gives the rank correlation of each score with what is lost, wh
 bounds. Round three (64 runs) repeats every case of round two from another random start and adds
 thirteen late collapses, of which round two had too few. The rule had been frozen before round two
 and was not touched; the list was committed before the first of its runs was trained.
+
+Those three are spent: they tuned the rule that counts steps and judges the features. Round four
+(46 runs, one new random start, faults that no round had: identical views, views of another image,
+a frozen encoder) was listed before it was trained, and is held out from that rule.
 """
 
 import argparse
@@ -225,6 +229,8 @@ class Case:
     optimizer: str = "adam"
     views: Callable[[ViewRecipe], ViewRecipe] = lambda recipe: recipe
     half_way: Change | None = None
+    pair: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = lambda a, b: (a, b)
+    frozen: bool = False
     on: tuple[str, ...] = BOTH
 
 
@@ -394,9 +400,66 @@ ROUND_THREE = (
     ),
 )
 
-HELD_OUT = {"two": ROUND_TWO, "three": ROUND_THREE}
-"""By round: what no tuning has seen."""
-EVERY = CASES + ROUND_TWO + ROUND_THREE
+
+def same(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return a, a
+
+
+def of_another(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return a, b.roll(1, 0)
+
+
+ROUND_FOUR = tuple(
+    replace(case, seed=31)
+    for case in (
+        Case(mode="heads", name="off-diagonal-31", build=OFF),
+        Case(mode="heads", name="mlp-31", build=MLP),
+        Case(mode="heads", name="mlp-l2-31", build=simsiam("mlp", "l2")),
+        Case(mode="heads", name="linear-31", build=simsiam("linear"), on=DIGITS),
+        Case(mode="heads", name="bias-31", build=simsiam("bias"), on=DIGITS),
+        Case(mode="byol", name="byol-mlp-0.9", build=byol("mlp", momentum=0.9), on=DIGITS),
+        Case(mode="byol", name="byol-linear-31", build=byol("linear"), on=FASHION),
+        Case(mode="width", name="projection-48", build=MLP, projection=48, on=DIGITS),
+        Case(mode="no head", name="none-31", build=NONE),
+        Case(mode="no head", name="none-l2-31", build=simsiam("none", "l2"), on=DIGITS),
+        Case(mode="no stop-gradient", name="mlp-open-31", build=simsiam("mlp", "bn", "none")),
+        Case(
+            mode="no stop-gradient",
+            name="mlp-l2-open-31",
+            build=simsiam("mlp", "l2", "none"),
+        ),
+        Case(mode="learning rate", name="lr-5e-4", build=OFF, lr=5e-4, on=DIGITS),
+        Case(mode="learning rate", name="lr-0.05", build=MLP, lr=0.05),
+        Case(mode="learning rate", name="lr-0.5", build=OFF, lr=0.5),
+        Case(mode="weight decay", name="decay-0.05", build=MLP, weight_decay=0.05, on=DIGITS),
+        Case(mode="weight decay", name="decay-0.5", build=OFF, weight_decay=0.5, on=DIGITS),
+        Case(mode="views", name="small-crops-31", build=OFF, views=small_crops, on=DIGITS),
+        Case(mode="views", name="identical", build=OFF, pair=same),
+        Case(mode="views", name="identical-vicreg", build=vicreg(25, 25, 1), pair=same, on=DIGITS),
+        Case(mode="views", name="of-another", build=MLP, pair=of_another),
+        Case(mode="frozen", name="frozen", build=MLP, frozen=True, on=DIGITS),
+        Case(mode="batch", name="batch-8", build=OFF, batch_size=8, more_steps=2, on=DIGITS),
+        Case(mode="terms", name="vicreg-31", build=vicreg(25, 25, 1)),
+        Case(mode="terms", name="vicreg-25-0.5-1", build=vicreg(25, 0.5, 1)),
+        Case(mode="terms", name="vicreg-25-5-1", build=vicreg(25, 5, 1), on=DIGITS),
+        Case(mode="terms", name="barlow-0.001", build=barlow(1e-3), on=DIGITS),
+        Case(mode="bottleneck", name="bottleneck-3", build=MLP, hidden=3, on=DIGITS),
+        Case(mode="no normaliser", name="linear-bare", build=simsiam("linear", "none"), on=DIGITS),
+        Case(mode="late", name="late-decay-0.7", build=MLP, half_way=decay(0.7), on=DIGITS),
+        Case(mode="late", name="late-lr-50", build=OFF, half_way=hurry(50.0), on=DIGITS),
+        Case(mode="late", name="late-open-31", build=MLP, half_way=lose_stop_gradient, on=DIGITS),
+        Case(
+            mode="late",
+            name="late-no-head-l2-31",
+            build=simsiam("mlp", "l2"),
+            half_way=lose_head,
+        ),
+    )
+)
+
+HELD_OUT = {"two": ROUND_TWO, "three": ROUND_THREE, "four": ROUND_FOUR}
+"""By round: what no rule of its time was tuned on."""
+EVERY = CASES + ROUND_TWO + ROUND_THREE + ROUND_FOUR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -470,6 +533,8 @@ def run(data: str, name: str, out: Path, folder: Path | None) -> str:
     encoder = small_conv(channels=1, width=16, stem_stride=setting.stem_stride)
     project = projector((encoder.dim, case.hidden, case.projection))
     method = case.build(encoder, project, case.projection)
+    if case.frozen:
+        method.encoder.requires_grad_(False)
     optimizer = make_optimizer(case.optimizer, method, lr=case.lr, weight_decay=case.weight_decay)
     schedule = Schedule(steps=last_step)
     loader = TwoViewLoader(
@@ -485,6 +550,7 @@ def run(data: str, name: str, out: Path, folder: Path | None) -> str:
     probe = [
         make_view(pixels, generator, recipe=views, normalisation=normalisation) for _ in range(2)
     ]
+    probe = list(case.pair(*probe))
     embed = partial(extract, method, normalisation=normalisation)
 
     assert splits.train is not None and splits.test is not None
@@ -505,7 +571,7 @@ def run(data: str, name: str, out: Path, folder: Path | None) -> str:
         if case.half_way is not None and batch.step == last_step // 2:
             case.half_way(method, optimizer)
         schedule.apply(optimizer, batch.step)
-        loss = method(batch.view_a, batch.view_b).loss
+        loss = method(*case.pair(batch.view_a, batch.view_b)).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

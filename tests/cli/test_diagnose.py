@@ -39,7 +39,7 @@ def ending(*arguments) -> int:
 @pytest.mark.parametrize("kind", Kind)
 def test_the_exit_status_says_the_verdict(kind):
     verdict = replace(diagnose(NOISE).verdict, kind=kind)
-    expected = {Kind.HEALTHY: 0, Kind.UNKNOWN: 4}.get(kind, 3)
+    expected = {Kind.HEALTHY: 0, Kind.PROJECTION: 0, Kind.UNKNOWN: 4}.get(kind, 3)
     assert status(Diagnosis(name="z", verdict=verdict, readings={})) == expected
 
 
@@ -49,6 +49,18 @@ def test_healthy_ends_with_0_and_collapse_with_3(files, capsys):
     assert said.startswith("healthy. ") and "effective rank" in said and "noise" in said
     assert ending("diagnose", files / "lines.npy") == 3
     assert capsys.readouterr().out.startswith("dimensional collapse. ")
+
+
+def test_labels_print_the_neighbours_accuracy(files, capsys):
+    ending("diagnose", files / "noise.npy", "--labels", files / "labels.npy")
+    said = capsys.readouterr().out
+    assert "Nearest neighbours on the embeddings name the right class for" in said
+
+
+def test_too_few_rows_end_with_4(files, capsys):
+    np.save(files / "few.npy", DRAW.normal(size=(100, 512)).astype(np.float32))
+    assert ending("diagnose", files / "few.npy") == 4
+    assert "at least 256 rows" in capsys.readouterr().out
 
 
 def test_json_alone_goes_to_the_output_with_null_for_nan(files, capsys):
@@ -73,6 +85,7 @@ def test_json_alone_goes_to_the_output_with_null_for_nan(files, capsys):
         "start",
         "head",
         "knn",
+        "causes",
         "observations",
         "about",
     }

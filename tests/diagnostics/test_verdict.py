@@ -7,10 +7,12 @@ from functools import cache
 import pytest
 import torch
 
+from offdiag.diagnostics.bounds import cliff
 from offdiag.diagnostics.readings import noise_readings, read_part
 from offdiag.diagnostics.verdict import (
     COLLAPSED,
     Kind,
+    Verdict,
     judge,
     judge_embeddings,
     rank_floor,
@@ -20,7 +22,7 @@ from offdiag.results.observation import Observation
 from offdiag.results.readings import HeadReadings, Readings
 
 DIM, ROWS = 64, 256
-SPREAD_OUT, FEW, POINT = (40.0, 0.0), (1.0, 0.0), (40.0, 30.0)
+SPREAD_OUT, FEW, POINT = (40.0, 0.0), (1.0, 0.0), (40.0, 100.0)
 
 
 @cache
@@ -103,16 +105,26 @@ def test_what_is_seen_of_a_run_holds_no_label():
 def test_nothing_is_said_of_few_observations_or_of_what_is_not_finite():
     assert judge([]).kind is Kind.UNKNOWN
     assert judge(run(FEW, FEW)).kind is Kind.UNKNOWN
-    assert judge([*run(*[FEW] * 4), Observation(step=99, parts={})]).kind is Kind.UNKNOWN
     assert judge(run(*[SPREAD_OUT] * 4, effective_rank=math.nan, rankme=math.nan)).kind is (
         Kind.UNKNOWN
     )
-    assert judge(run(*[SPREAD_OUT] * 4, std=math.nan)).kind is Kind.UNKNOWN
+    assert judge(run(*[SPREAD_OUT] * 4, std=math.nan, mean_cosine=math.nan)).kind is Kind.UNKNOWN
+
+
+@pytest.mark.parametrize("dead", [{}, {"projector": Readings(dim=DIM, rows=ROWS)}])
+def test_a_run_whose_outputs_are_not_finite_has_diverged_since_the_first_such_step(dead):
+    alive = [replace(row, checkpoint=f"step-{row.step}") for row in run(*[SPREAD_OUT] * 5)]
+    gone = [Observation(step=s, parts=dead, checkpoint=f"step-{s}") for s in (60, 70, 80)]
+    verdict = judge([*alive, *gone])
+    assert verdict.kind is Kind.DIVERGED and verdict.since_step == 60 and verdict.score == 1
+    assert "step 60" in verdict.sentence and "step 50" in verdict.sentence
+    assert verdict.best_checkpoint == "step-50"
+    assert judge(gone).kind is Kind.DIVERGED and judge(gone).best_checkpoint is None
 
 
 def test_nothing_is_said_of_a_run_that_never_left_its_random_start():
     verdict = judge(run(*[POINT] * 6, start=POINT))
-    assert verdict.kind is Kind.UNKNOWN and "random start" in verdict.sentence
+    assert verdict.kind is Kind.UNKNOWN and "initialisation" in verdict.sentence
     assert judge(run(*[POINT] * 6)).kind is Kind.COMPLETE
 
 
@@ -244,11 +256,13 @@ def test_one_embedding_or_constant_ones_cannot_be_ranked():
 
 
 def test_the_evidence_holds_the_readings_and_what_they_are_set_against():
-    told = judge(HISTORIES[Kind.DIMENSIONAL], noise={"projector": noise_readings(ROWS, DIM)})
+    told = judge(
+        HISTORIES[Kind.DIMENSIONAL], gaussian_baseline={"projector": noise_readings(ROWS, DIM)}
+    )
     assert told.evidence[0].startswith("effective rank of the projection ")
-    for reference in ("collapse: below", "noise of the same shape", "random start", "best so far"):
+    for reference in ("collapse: below", "Gaussian rows", "initialisation", "best so far"):
         assert reference in told.evidence[0]
-    assert "healthy: near 0.125" in told.evidence[1]
+    assert told.evidence[1].startswith("spread on the sphere ") and "complete collapse: below" in told.evidence[1]
 
 
 @cache
@@ -292,18 +306,176 @@ def test_nothing_is_said_of_a_run_whose_views_are_no_more_alike_than_at_its_star
     assert judge(seen(two_views(0.9), 12, start)).kind is Kind.HEALTHY
 
 
-def test_directions_that_the_encoder_has_lost_since_its_start_are_taken_off():
-    def history(now: float) -> list[Observation]:
-        encoder = [read(40.0, 0.0), *[read(now, 0.0)] * 12]
-        projector = [read(20.0, 4.0), *[read(3.0, 0.0)] * 12]
-        return [
-            Observation(step=10 * i, parts={"encoder": a, "projector": b})
-            for i, (a, b) in enumerate(zip(encoder, projector, strict=True))
-        ]
+def both(encoder: list[Readings], projector: list[Readings]) -> list[Observation]:
+    return [
+        Observation(step=10 * i, parts={"encoder": a, "projector": b})
+        for i, (a, b) in enumerate(zip(encoder, projector, strict=True))
+    ]
 
-    verdict = judge(history(8.0))
-    assert verdict.kind is Kind.DIMENSIONAL and verdict.part == "projector"
-    assert "what the encoder has lost" in verdict.sentence
+
+def test_directions_that_the_features_have_lost_since_the_initialisation_are_taken_off():
+    def history(now: float) -> list[Observation]:
+        encoder = [read(40.0, 1.0), *[read(now, 0.0)] * 12]
+        projector = [read(20.0, 4.0), *[read(3.0, 0.0)] * 12]
+        return both(encoder, projector)
+
+    verdict = judge(history(11.0))
+    assert verdict.kind is Kind.PROJECTION and verdict.part == "projector"
+    assert "what the features have lost" in verdict.sentence
     assert judge(history(40.0)).kind is Kind.HEALTHY
-    assert judge(history(8.0)[:7]).kind is Kind.HEALTHY
-    assert judge(history(8.0)[1:]).kind is Kind.HEALTHY  # its random start was not seen
+    assert judge(history(11.0)[:7]).kind is Kind.HEALTHY
+    lost = judge(history(8.0))
+    assert lost.kind is Kind.DIMENSIONAL and lost.part == "encoder"
+    assert lost.sentence.startswith("The features retain 38")
+
+
+def test_a_projection_that_collapses_while_the_features_are_kept_gets_two_sentences():
+    """The exit status follows the features, which are what is used after training."""
+    features, first = read(40.0, 0.0), read(20.0, 4.0)
+    kept = judge(both([read(40.0, 1.0), *[features] * 8], [first, *[read(*FEW)] * 8]))
+    assert kept.kind is Kind.PROJECTION and kept.status is Kind.HEALTHY and kept.score < 0.5
+    assert kept.part == "projector" and kept.parts["projector"].kind is Kind.DIMENSIONAL
+    assert "The projection lives in" in kept.sentence and "The features keep" in kept.sentence
+    lost = judge(both([features, *[read(*FEW)] * 8], [first, *[read(*FEW)] * 8]))
+    assert lost.status is Kind.DIMENSIONAL and lost.part == "encoder"
+    alone = judge(run(*[FEW] * 8))
+    assert alone.status is Kind.DIMENSIONAL
+
+
+def test_a_large_common_mean_at_the_initialisation_is_no_collapse():
+    """A ViT's outputs have a mean cosine of 0.97 before the first step."""
+    start = (40.0, 6.0)
+    assert 0.9 < read(*start).mean_cosine < 0.99
+    verdict = judge(run(*[(25.0, 6.5)] * 8, start=start))
+    assert verdict.kind is Kind.HEALTHY
+    assert any("common mean" in remark for remark in verdict.evidence)
+    assert judge(run(*[(35.0, 6.5)] * 8, start=(20.0, 0.5))).kind is Kind.COMPLETE
+    assert judge(run(*[POINT] * 8, start=start)).kind is Kind.COMPLETE
+
+
+def test_what_two_views_share_around_a_common_mean_decides_whether_it_is_collapse():
+    draw = torch.Generator().manual_seed(0)
+    image, a, b = (torch.randn(4 * ROWS, DIM, generator=draw) for _ in range(3))
+
+    def seen_around_a_mean(signal: float) -> list[Observation]:
+        views = [signal**0.5 * image + (1 - signal) ** 0.5 * one + 8 for one in (a, b)]
+        return seen(read_part(*views), 12, two_views(0.3))
+
+    assert judge(seen_around_a_mean(0.9)).kind is Kind.HEALTHY
+    assert judge(seen_around_a_mean(0.1)).kind is Kind.COMPLETE
+
+
+def test_identical_and_unrelated_views_teach_nothing():
+    identical = judge(seen(two_views(1.0), 12, two_views(1.0)))
+    assert identical.kind is Kind.NOTHING and "identical" in identical.sentence
+    unrelated = judge(seen(two_views(0.0), 12, two_views(0.0)))
+    assert unrelated.kind is Kind.NOTHING and "row i of both views" in unrelated.sentence
+    assert judge(seen(two_views(1.0), 12, two_views(0.3))).kind is Kind.HEALTHY
+
+
+def test_a_frozen_encoder_teaches_nothing():
+    frozen = judge(both([read(40.0, 0.0)] * 9, [read(20.0, 4.0), *[read(40.0, 0.0)] * 8]))
+    assert frozen.kind is Kind.NOTHING and "frozen" in frozen.sentence
+
+
+def test_a_low_rank_that_is_growing_is_not_called_yet():
+    course = [(0.5 + 0.1 * i, 0.0) for i in range(10)]
+    verdict = judge(run(*course, start=(40.0, 0.0)))
+    assert verdict.kind is Kind.UNKNOWN and "growing" in verdict.sentence
+
+
+def test_readings_of_a_few_rows_cannot_tell():
+    """A batch of 2: four rows span three directions of 64, whatever they are."""
+    draw = torch.Generator().manual_seed(0)
+    few = [read_part(torch.randn(4, DIM, generator=draw)) for _ in range(8)]
+    history = [Observation(step=10 * i, parts={"projector": one}) for i, one in enumerate(few)]
+    verdict = judge(history, gaussian_baseline={"projector": noise_readings(4, DIM)})
+    assert verdict.kind is Kind.UNKNOWN and "at least 21 rows" in verdict.sentence
+
+
+@pytest.mark.parametrize("end", ["collapse", "health"])
+def test_how_often_a_run_is_read_does_not_change_its_verdict(end):
+    """300 steps read every 5, 25, 50 and 100: falling to 2 directions by step 100, or not."""
+
+    def at(step: int) -> Observation:
+        directions = 30.0 + 10.0 * 0.9**step if end == "health" else max(40.0 * 0.96**step, 1.0)
+        mean = 3.0 * 0.9**step
+        return Observation(step=step, parts={"projector": read(round(directions, 2), mean)})
+
+    steps = {every: range(0, 301, every) for every in (5, 25, 50, 100)}
+    found = {every: judge([at(step) for step in steps[every]]) for every in steps}
+    kinds = {verdict.kind for verdict in found.values()}
+    assert kinds == {Kind.DIMENSIONAL if end == "collapse" else Kind.HEALTHY}
+    scores = [verdict.score for verdict in found.values()]
+    assert max(scores) - min(scores) < 0.05
+
+
+def test_since_when_may_be_earlier_than_the_step_from_which_views_count():
+    """What two views share counts from step 80 on, and tells then of the steps before."""
+    verdict = judge(seen(two_views(0.15, directions=10.0), 12, two_views(0.01)))
+    assert verdict.since_step is not None and verdict.since_step <= 20
+
+
+# What is said of one file of embeddings, each with the right answer.
+
+
+def gaussian(rows: int, dim: int, *, rank: int | None = None, noise: float = 0.0):
+    draw = torch.Generator().manual_seed(0)
+    z = torch.randn(rows, rank or dim, generator=draw)
+    if rank is not None:
+        z = z @ torch.randn(rank, dim, generator=draw)
+    return z + noise * torch.randn(rows, dim, generator=draw)
+
+
+def of_file(z: torch.Tensor) -> Verdict:
+    return judge_embeddings(read_part(z), noise_readings(*z.shape))
+
+
+@pytest.mark.parametrize(("rank", "dim"), [(10, 768), (10, 2048), (9, 128), (3, 32), (2, 64)])
+def test_a_file_of_exact_low_rank_is_called_whatever_its_width(rank, dim):
+    verdict = of_file(gaussian(2 * dim + 64, dim, rank=rank))
+    assert verdict.kind is Kind.DIMENSIONAL and verdict.score > 0.5
+    assert f"{rank} directions of {dim:,}" in verdict.sentence
+
+
+def test_a_few_strong_directions_over_noise_are_called():
+    z = gaussian(2000, 256, rank=3, noise=0.2)
+    assert read_part(z).participation_ratio == pytest.approx(3, abs=0.3)
+    verdict = of_file(z)
+    assert verdict.kind is Kind.DIMENSIONAL and "3 directions of 256" in verdict.sentence
+
+
+def test_one_dominant_direction_is_a_remark_and_one_that_drowns_the_rest_is_called():
+    z = gaussian(2000, 64)
+    z[:, 0] *= 20
+    strong = of_file(z)
+    assert strong.kind is Kind.HEALTHY
+    assert any("one direction" in remark and "87" in remark for remark in strong.evidence)
+    z[:, 0] *= 50
+    assert of_file(z).kind is Kind.DIMENSIONAL
+
+
+@pytest.mark.parametrize("rows", [2, 3, 100])
+def test_a_file_of_too_few_rows_cannot_be_told_and_how_many_it_takes_is_said(rows):
+    verdict = of_file(gaussian(rows, 512))
+    assert verdict.kind is Kind.UNKNOWN and "at least 256 rows" in verdict.sentence
+    assert of_file(gaussian(256, 512)).kind is Kind.HEALTHY
+
+
+def test_few_rows_are_enough_to_see_a_collapse():
+    assert of_file(gaussian(100, 512, rank=3)).kind is Kind.DIMENSIONAL
+
+
+def test_embeddings_whose_cosines_are_all_near_one_are_healthy_without_their_mean():
+    z = gaussian(2000, 128) + 7
+    assert read_part(z).mean_cosine == pytest.approx(0.98, abs=0.005)
+    verdict = of_file(z)
+    assert verdict.kind is Kind.HEALTHY
+    assert any("subtract it" in remark for remark in verdict.evidence)
+    assert of_file(gaussian(2000, 128) + 1000).kind is Kind.COMPLETE
+
+
+def test_a_power_law_has_no_cliff():
+    for alpha in (0.5, 1.0, 2.0):
+        scale = torch.arange(1, 257).float() ** (-alpha / 2)
+        assert cliff(read_part(gaussian(1000, 256) * scale)) is None

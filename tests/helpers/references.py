@@ -37,11 +37,24 @@ def part(z):
         "alpha_req": power_law(energy),
         "matrix_entropy": entropy(shares),
         "singular_value_auc": sum(sum(s[: j + 1]) / sum(s) for j in range(dim)) / dim,
+        "isoscore": isoscore(energy),
         "top_share": shares[0],
         "mean_share": (z.mean(0) ** 2).sum() / (z**2).sum(1).mean(),
         "std": np.mean([sphere[:, i].std() for i in range(dim)]),
         "uniformity": uniformity(z),
+        "mean_cosine": np.mean(
+            [x @ y for i, x in enumerate(sphere) for j, y in enumerate(sphere) if i != j]
+        ),
     }
+
+
+def isoscore(energy):
+    """Step by step as in the paper: normalise, distance from the vector of ones, phi, score."""
+    D = len(energy)
+    normalised = np.sqrt(D) * energy / np.linalg.norm(energy)
+    defect = np.linalg.norm(normalised - np.ones(D)) / np.sqrt(2 * (D - np.sqrt(D)))
+    phi = (D - defect**2 * (D - np.sqrt(D))) ** 2 / D**2
+    return (D * phi - 1) / (D - 1)
 
 
 def power_law(energy, first=11, last=50):

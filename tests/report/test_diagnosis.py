@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from offdiag.diagnostics.catalogue import READINGS
 from offdiag.diagnostics.diagnosis import Diagnosis
+from offdiag.diagnostics.named_cause import NamedCause
 from offdiag.diagnostics.verdict import Advice, Kind, Verdict
 from offdiag.report.diagnosis import render_diagnosis, write_diagnosis
 from offdiag.report.numbers import MISSING
-from offdiag.report.ranges import RANGES, reading_row
+from offdiag.report.ranges import reading_row
 from offdiag.results.observation import Observation
 from offdiag.results.readings import HeadReadings, Readings
 
@@ -86,7 +88,7 @@ def test_the_page_of_a_run_tells_what_where_since_when_and_what_next():
         "dimensional collapse",
         "lives in about 3 directions",
         "Where: the projector.",
-        "Score 0.90",
+        "Probability of collapse by these readings: 0.90",
         "Since step 600.",
         "step 400, checkpoint step400.pt",
         "Effective rank 3.0, at the start 30.",
@@ -145,7 +147,7 @@ def test_the_page_asks_nothing_of_the_network_and_its_headings_are_in_order():
     assert all(a.get("scope") for tag, a in page.tags if tag == "th")
 
 
-@pytest.mark.parametrize("about", RANGES, ids=lambda r: r.name)
+@pytest.mark.parametrize("about", READINGS, ids=lambda r: r.name)
 def test_the_ends_of_a_range_stand_at_the_ends_of_its_bar(about):
     shape = Readings(dim=64, rows=2048)
     low = replace(shape, **{about.name: about.collapsed(shape)})
@@ -158,16 +160,40 @@ def test_the_ends_of_a_range_stand_at_the_ends_of_its_bar(about):
 
 
 def test_an_infinite_condition_number_is_drawn_at_the_collapsed_end():
-    about = next(one for one in RANGES if one.name == "condition_number")
+    about = next(one for one in READINGS if one.name == "condition_number")
     row = reading_row(about, Readings(dim=4, condition_number=math.inf), None, None)
     assert row.value.text == "∞" and row.place == 0
 
 
 def test_every_reading_that_is_a_number_has_a_range():
     numbers = {name for name, value in vars(Readings(dim=1)).items() if isinstance(value, float)}
-    assert {about.name for about in RANGES} == numbers
+    assert {about.name for about in READINGS} == numbers
 
 
 def test_a_page_is_not_written_over_a_folder(tmp_path):
     with pytest.raises(Exception, match="it is a folder"):
         write_diagnosis(of_embeddings(), tmp_path)
+
+
+RED = NamedCause(
+    title="the gradient reaches the target",
+    state="red",
+    sentence="0.98 of the gradient does not come through the predictor <b>.",
+    change="z = z.detach()",
+    since_step=3,
+)
+
+
+def test_causes_come_first_with_their_number_step_and_change():
+    page = render_diagnosis(of_a_run(causes=(RED, NamedCause(title="frozen", state="in order"))))
+    assert page.index("What it is, and what to change") < page.index("What says so")
+    for text in ("since step 3", "0.98 of the gradient", "z = z.detach()", "so ruled out"):
+        assert text in page
+    assert "predictor <b>" not in page and "Known causes, not ruled out" not in page
+
+
+def test_where_no_mark_is_red_the_page_says_so_and_a_note_is_no_alarm():
+    for quiet in (NamedCause(title="frozen", state="in order"), replace(RED, note=True)):
+        page = render_diagnosis(of_a_run(causes=(quiet,)))
+        assert "No mark of a known cause is outside its bound." in page
+        assert "What it is, and what to change" not in page

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from offdiag._checks import OffdiagError
-from offdiag.diagnostics.readings import noise_readings
+from offdiag.diagnostics.readings import noise_readings, read_part
 from offdiag.diagnostics.verdict import Kind
 from offdiag.results.observation import Observation, append_observation, start_file
 from offdiag.results.readings import Readings, numbers
-from offdiag.runs import diagnose as module
+from offdiag.runs import read_array as module
 from offdiag.runs.diagnose import diagnose
 
 DRAW = np.random.default_rng(0)
@@ -138,6 +138,40 @@ def test_columns_and_rows_that_hold_nothing_are_counted():
     assert "3 of 600 rows are all zero" in diagnose(z).notes[0]
 
 
+def test_a_file_and_a_function_give_the_same_readings_of_many_rows():
+    draw = np.random.default_rng(1)
+    z, other = (draw.normal(size=(3000, 16)).astype(np.float32) for _ in range(2))
+    found = diagnose(z, views=other).readings["embeddings"]
+    assert close(found, read_part(torch.from_numpy(z), torch.from_numpy(other)))
+
+
+def test_duplicate_rows_are_counted():
+    z = np.concatenate([NOISE, NOISE[:150]])
+    assert "150 of 750 rows are duplicates" in diagnose(z).notes[0]
+    assert diagnose(NOISE).notes == ()
+
+
+def test_tokens_that_depend_on_their_position_only_are_complete_collapse():
+    """The tokens of every image span all directions, and every image has the same tokens."""
+    positions = DRAW.normal(size=(1, 64, 32)).astype(np.float32)
+    images = DRAW.normal(size=(50, 1, 32)).astype(np.float32)
+    noise = DRAW.normal(size=(50, 64, 32)).astype(np.float32)
+    same = positions + 1e-3 * images
+    assert diagnose(same, tokens="flatten").verdict.kind == Kind.COMPLETE
+    assert "position" in diagnose(same, tokens="flatten").verdict.sentence
+    assert diagnose(same[:, :4, :], tokens="flatten").verdict.kind == Kind.COMPLETE
+    both = diagnose(positions + 0.5 * noise, tokens="flatten")
+    assert both.verdict.kind == Kind.HEALTHY and "between positions" in both.notes[0]
+    assert diagnose(noise, tokens="flatten").notes == ()
+
+
+@pytest.mark.parametrize("rows", [2, 3, 100])
+def test_so_few_rows_cannot_tell(rows):
+    found = diagnose(np.random.default_rng(0).normal(size=(rows, 512)).astype(np.float32))
+    assert found.verdict.kind == Kind.UNKNOWN and not found.healthy and not found.collapsed
+    assert "256 rows" in found.verdict.sentence
+
+
 def test_what_cannot_be_diagnosed_is_said_in_a_sentence(tmp_path, monkeypatch):
     bad = NOISE.copy()
     bad[5, 0] = np.nan
@@ -193,3 +227,9 @@ def test_a_monitor_that_saw_nothing_yet_is_told_to_wait(monitored):
     assert "no observation yet" in refusal(monitored)
     (monitored.parent / "monitor.jsonl").write_text("{}\n")
     assert "not a file written by a monitor" in refusal(monitored)
+
+
+def test_embeddings_that_lie_on_their_side_are_said_to():
+    z = np.random.default_rng(0).normal(size=(64, 1000)).astype(np.float32)
+    assert any("transpose it" in note for note in diagnose(z).notes)
+    assert not any("transpose" in note for note in diagnose(z[:, :512]).notes)

@@ -15,23 +15,30 @@ from offdiag._checks import ConfigError
 from offdiag._files import make_folder
 from offdiag.diagnostics.diagnosis import Diagnosis
 from offdiag.diagnostics.verdict import Kind
-from offdiag.report.ranges import at_the_end, reading_rows
+from offdiag.report.ranges import at_the_end, neighbours, reading_rows
 from offdiag.runs.diagnose import diagnose
+from offdiag.runs.diagnose_pair import diagnose_pair
 
 HEALTHY, COLLAPSED, CANNOT_TELL = 0, 3, 4
 """Exit statuses; what cannot be read ends with 2, as everywhere."""
 console = Console(highlight=False)
-STYLES: Mapping[Kind, str] = {Kind.HEALTHY: "green", Kind.UNKNOWN: "yellow"}
+STYLES: Mapping[Kind, str] = {
+    Kind.HEALTHY: "green",
+    Kind.PROJECTION: "yellow",
+    Kind.UNKNOWN: "yellow",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnose:
     """Say whether a run or a set of embeddings collapses. Exit status: 0 healthy, 3 collapse
-    (complete, dimensional, or setting in), 4 cannot tell, 2 the input cannot be used."""
+    (complete, dimensional, or setting in), nothing learned, or diverged; 4 cannot tell; 2 the
+    input cannot be used. It follows the features where they were read."""
 
-    source: Annotated[Path, Positional]
+    sources: Annotated[tuple[Path, ...], Positional]
     """A run directory, a monitor.jsonl, or embeddings (images x width) in a file that ends in
-    .npy, .npz, .pt, .safetensors or .parquet."""
+    .npy, .npz, .pt, .safetensors or .parquet. Two of a kind are compared: CKA, neighbours,
+    directions lost and gained; then the exit status is that of the second."""
     views: Path | None = None
     """A second view of the same images, row by row: adds alignment and LiDAR."""
     labels: Path | None = None
@@ -51,8 +58,14 @@ class Diagnose:
             if self.out.is_dir():
                 raise ConfigError(f"--out needs a file to write; {self.out} is a folder.")
             make_folder(self.out.parent)
+        if len(self.sources) == 2:
+            return self._compare()
+        if len(self.sources) != 1:
+            raise ConfigError(
+                f"diagnose takes one source, or two to compare; got {len(self.sources)}."
+            )
         diagnosis = diagnose(
-            self.source, views=self.views, labels=self.labels, key=self.key, tokens=self.tokens
+            self.sources[0], views=self.views, labels=self.labels, key=self.key, tokens=self.tokens
         )
         if self.out is not None:  # first: who reads the table through `head` wants the page too
             # Here: the chart library takes a second and 150 MiB that a pipeline need not spend.
@@ -67,6 +80,31 @@ class Diagnose:
                 console.print(_printable(f"wrote {self.out}"), soft_wrap=True, markup=False)
         return status(diagnosis)
 
+    def _compare(self) -> int:
+        if self.views is not None:
+            raise ConfigError(
+                "--views goes with one file of embeddings: leave it out, or compare "
+                "the views as two files."
+            )
+        pair = diagnose_pair(*self.sources, labels=self.labels, key=self.key, tokens=self.tokens)
+        if self.out is not None:
+            from offdiag.report.pair import write_pair
+
+            write_pair(pair, self.out)
+        if self.json:
+            print(json.dumps(pair.to_dict(), indent=1, allow_nan=False))
+            return status(pair.second)
+        for one in (pair.first, pair.second):
+            said = Text(_printable(one.name), style="bold").append(": ")
+            said.append(one.verdict.kind.value, style=STYLES.get(one.verdict.kind, "red"))
+            said.append(f". {one.verdict.sentence}", style="not bold default")
+            console.print(said, soft_wrap=True)
+        for line in (*pair.sentences(), *pair.notes):
+            console.print(Text(f"  {_printable(line)}"), soft_wrap=True)
+        if self.out is not None:
+            console.print(_printable(f"wrote {self.out}"), soft_wrap=True, markup=False)
+        return status(pair.second)
+
 
 def status(diagnosis: Diagnosis) -> int:
     """The exit status that says the verdict."""
@@ -80,8 +118,16 @@ def _print(diagnosis: Diagnosis) -> None:
     said = Text(verdict.kind.value, style=f"bold {STYLES.get(verdict.kind, 'red')}")
     said.append(". ").append(verdict.sentence, style="not bold default")
     console.print(said, soft_wrap=True)
+    alarms = [cause for cause in diagnosis.causes if cause.alarm]
+    for cause in alarms:
+        since = "" if cause.since_step is None else f", since step {cause.since_step:,}"
+        console.print(Text(_printable(f"cause: {cause.title}{since}. {cause.sentence}"), "bold"))
+        console.print(Text(_printable(f"change: {cause.change}")), soft_wrap=True)
+    if diagnosis.causes and not alarms and not diagnosis.healthy:
+        console.print("No mark of a known cause is outside its bound.")
     # Text, not markup: a name may hold brackets.
-    for line in (*at_the_end(diagnosis), *verdict.evidence, *diagnosis.notes):
+    lines = (*at_the_end(diagnosis), *neighbours(diagnosis), *verdict.evidence, *diagnosis.notes)
+    for line in lines:
         console.print(Text(f"  {_printable(line)}"), soft_wrap=True)
     for part, rows in reading_rows(diagnosis).items():
         reference = part in diagnosis.noise
@@ -103,9 +149,12 @@ def _print(diagnosis: Diagnosis) -> None:
             cells += [row.start.text] if started else []
             grid.add_row(*cells, row.bounds)
         console.print(grid)
+    if diagnosis.causes:
+        return
     for advice in verdict.advice:
         console.print(
-            Text(f"try: {advice.remedy} ({advice.cause}; {advice.source})"), soft_wrap=True
+            Text(f"not ruled out: {advice.cause}. Try: {advice.remedy} ({advice.source})"),
+            soft_wrap=True,
         )
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from offdiag._files import finite
+from offdiag.diagnostics.named_cause import NamedCause
 from offdiag.diagnostics.verdict import Kind, Verdict
 from offdiag.results.observation import Observation
 from offdiag.results.readings import HeadReadings, Readings
@@ -17,10 +18,12 @@ class Diagnosis:
     """A verdict, the readings of each part at the end, and what they are held against.
 
     `noise` has the readings of Gaussian noise of the same shape, `start` those of the network
-    at its random start, each for the parts where it is known. `history` holds all
+    at its initialisation, each for the parts where it is known. `history` holds all
     observations of a run and is empty for embeddings. `knn` is the accuracy of nearest
     neighbours for each part, in [0, 1], where labels are known: it is shown beside and
-    the verdict does not see it. `notes` are sentences on how far the numbers carry.
+    the verdict does not see it. `causes` are what the marks of a run say of each known cause, the
+    strongest evidence first; empty where no marks were recorded. `notes` are sentences on how far
+    the numbers carry.
     """
 
     name: str
@@ -31,17 +34,19 @@ class Diagnosis:
     head: HeadReadings | None = None
     history: tuple[Observation, ...] = ()
     knn: Mapping[str, float] = field(default_factory=dict)
+    causes: tuple[NamedCause, ...] = ()
     notes: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
-        return self.verdict.kind == Kind.HEALTHY
+        """By the features where they were read: a projection alone may collapse."""
+        return self.verdict.status in (Kind.HEALTHY, Kind.PROJECTION)
 
     @property
     def collapsed(self) -> bool:
-        """Completely, in dimensions, or setting in; neither healthy nor beyond telling."""
-        return self.verdict.kind not in (Kind.HEALTHY, Kind.UNKNOWN)
+        """Completely, in dimensions, setting in, diverged, or nothing learned."""
+        return not self.healthy and self.verdict.status is not Kind.UNKNOWN
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the history as plain values that JSON can hold, nan as None."""
@@ -50,6 +55,7 @@ class Diagnosis:
                 "offdiag_diagnosis": FORMAT,
                 "name": self.name,
                 "verdict": asdict(self.verdict),
+                "causes": [asdict(one) for one in self.causes],
                 "notes": self.notes,
                 "readings": _plain(self.readings),
                 "noise": _plain(self.noise),

@@ -10,12 +10,11 @@ from torch import Tensor
 from offdiag._checks import DataError
 from offdiag._types import Covariance, Eigenvalues, Embeddings
 from offdiag.diagnostics import spectrum as spectral
-from offdiag.diagnostics import views as paired
-from offdiag.diagnostics import weights
+from offdiag.diagnostics.catalogue import Of, Pairs, Rows, Spectrum, measured
 from offdiag.diagnostics.moments import Moments
 from offdiag.diagnostics.noise import wishart_eigenvalues
 from offdiag.diagnostics.sample import SAMPLE_ROWS, RowSample
-from offdiag.results.readings import NAN, HeadReadings, Readings
+from offdiag.results.readings import HeadReadings, Readings
 
 KEPT_EIGENVALUES = 256
 ROWS_AT_ONCE = 8192
@@ -55,7 +54,7 @@ def read_part(view_a: Tensor, view_b: Tensor | None = None) -> Readings:
         dim=dim,
         rows=rows,
         **_spectral(centred, whole, mean, rows=rows),
-        **_sampled(z, view_b),
+        **_of_rows(z, view_b, few=_few(z, view_b)),
     )
 
 
@@ -70,11 +69,17 @@ def readings_of(
     as nan and raises nothing: a training run goes on.
     """
     centred, whole, mean = _eigenvalues(moments)
+    sampled = {}
+    if sample_a is not None:
+        # A sample's rows are in the order of their keys, so that its first rows are the sample that
+        # `read_part` draws: a file and a function agree.
+        few = tuple(one[:SAMPLE_ROWS] for one in (sample_a, sample_b) if one is not None)
+        sampled = _of_rows(sample_a, sample_b, few=few)
     return Readings(
         dim=moments.dim,
         rows=moments.count,
         **_spectral(centred, whole, mean, rows=moments.count),
-        **(_sampled(sample_a, sample_b) if sample_a is not None else {}),
+        **sampled,
     )
 
 
@@ -99,7 +104,7 @@ def noise_readings(rows: int, dim: int, *, views: int = 1, seed: int = 0) -> Rea
         dim=dim,
         rows=rows,
         **_spectral(centred, whole, mean, rows=rows),
-        **_sampled(drawn[0], drawn[1] if views > 1 else None),
+        **_of_rows(drawn[0], drawn[1] if views > 1 else None, few=tuple(drawn)),
     )
 
 
@@ -109,23 +114,12 @@ def read_head(weight: Covariance, second_moment: Covariance | None = None) -> He
 
     `second_moment` is that of the embeddings that enter the head, not centred.
     """
-    given = {}
+    if not weight.isfinite().all():
+        return HeadReadings()
+    readings = measured(Of.HEAD, weight)
     if second_moment is not None:
-        C = second_moment.to(weight.device)
-        given = {
-            "eigenspace_alignment": weights.eigenspace_alignment(weight, C).item(),
-            "commutator": weights.commutator(weight, C).item(),
-            "off_diagonal_share": weights.off_diagonal_share(weight, C).item(),
-        }
-    finite = bool(weight.isfinite().all())
-    return HeadReadings(
-        off_diagonal_norm=weights.off_diagonal_norm(weight).item(),
-        asymmetry=weights.asymmetry(weight).item(),
-        identity_distance=weights.identity_distance(weight).item(),
-        rank=weights.rank(weight).item() if finite else NAN,
-        polar_distance=weights.polar_distance(weight).item() if finite else NAN,
-        **given,
-    )
+        readings |= measured(Of.HEAD_AND_INPUT, weight, second_moment.to(weight.device))
+    return HeadReadings(**readings)
 
 
 def checked(embeddings: Tensor, what: str) -> Tensor:
@@ -179,35 +173,25 @@ def _spectral(
     centred: Eigenvalues, whole: Eigenvalues, mean: Eigenvalues, *, rows: int
 ) -> dict[str, Any]:
     shares = spectral.spectrum(centred)
-    readings = {
-        "effective_rank": spectral.effective_rank(shares),
-        "rankme": spectral.rankme_of_eigenvalues(whole, rows=rows),
-        "participation_ratio": spectral.participation_ratio(shares),
-        "nesum": spectral.nesum(shares),
-        "stable_rank": spectral.stable_rank(whole),
-        "numerical_rank": spectral.numerical_rank(shares),
-        "condition_number": spectral.condition_number(shares),
-        "alpha_req": spectral.alpha_req(shares),
-        "matrix_entropy": spectral.matrix_entropy(shares),
-        "singular_value_auc": spectral.singular_value_auc(shares),
-        "top_share": spectral.top_share(shares),
-        "mean_share": spectral.mean_share(mean, centred),
-    }
-    return {name: value.item() for name, value in readings.items()} | {
-        "spectrum": tuple(shares[:KEPT_EIGENVALUES].tolist())
-    }
+    sums = Spectrum(shares=shares, centred=centred, second_moment=whole, mean=mean, rows=rows)
+    return measured(Of.SPECTRUM, sums) | {"spectrum": tuple(shares[:KEPT_EIGENVALUES].tolist())}
 
 
-def _sampled(view_a: Embeddings, view_b: Embeddings | None) -> dict[str, Any]:
-    readings = {"std": spectral.normalised_std(view_a)}
-    if len(view_a) > SAMPLE_ROWS:
-        few = RowSample(SAMPLE_ROWS)
-        few.update(*((view_a,) if view_b is None else (view_a, view_b)))
-        drawn = few.rows
-    else:
-        drawn = (view_a,) if view_b is None else (view_a, view_b)
-    readings["uniformity"] = paired.uniformity(drawn[0])
+def _few(view_a: Embeddings, view_b: Embeddings | None) -> tuple[Tensor, ...]:
+    """At most 1,024 rows of each view, drawn with a fixed seed."""
+    views = (view_a,) if view_b is None else (view_a, view_b)
+    if len(view_a) <= SAMPLE_ROWS:
+        return views
+    sample = RowSample(SAMPLE_ROWS)
+    sample.update(*views)
+    return sample.rows
+
+
+def _of_rows(
+    view_a: Embeddings, view_b: Embeddings | None, *, few: tuple[Tensor, ...]
+) -> dict[str, Any]:
+    readings = measured(Of.ROWS, Rows(rows=view_a, few=few[0]))
     if view_b is not None:
-        readings["alignment"] = paired.alignment(view_a, view_b)
-        readings["lidar"] = paired.lidar(torch.stack(drawn, 1))
-    return {name: value.item() for name, value in readings.items()}
+        pairs = Pairs(view_a=view_a, view_b=view_b, few=torch.stack(few, 1))
+        readings |= measured(Of.PAIRS, pairs)
+    return readings

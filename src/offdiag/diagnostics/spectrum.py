@@ -193,6 +193,17 @@ def singular_value_auc(covariance: Covariance | Eigenvalues) -> Scalar:
     return (s.cumsum(0) / s.sum()).mean()
 
 
+def isoscore(covariance: Covariance | Eigenvalues) -> Scalar:
+    """IsoScore (Rudman et al. 2022, definition 4.1), in [0, 1]; 0: one direction, 1: flat.
+
+    (D phi - 1) / (D - 1), with phi the share of directions in use. The paper's phi, from the
+    distance of the spectrum to a flat one, is `participation_ratio` / D, so that the score puts
+    embeddings of different widths on one scale: k of D equal eigenvalues give (k - 1) / (D - 1).
+    A zero covariance, and one dimension, give nan.
+    """
+    return (participation_ratio(covariance) - 1) / (len(covariance) - 1)
+
+
 def top_share(covariance: Covariance | Eigenvalues) -> Scalar:
     """Largest eigenvalue over the sum of all, in [1/dim, 1]; 1: every embedding on one line."""
     return spectrum(covariance)[0]

@@ -1,92 +1,71 @@
 """Observations of a run to a verdict: does it collapse, which way, since when, what next.
 
-Labels are never seen, and the loss has no say: it cannot see collapse. What the rule is worth
+Labels are never seen, and the loss is not used: it cannot see collapse. The bounds are in
+`bounds`, the rules over steps in `series`, the words in `evidence`. How often the rule is right
 was measured on runs whose truth is known by labels: benchmarks/verdict.py.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from statistics import median
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from offdiag.diagnostics import evidence
 from offdiag.diagnostics.advice import Advice, known_causes
+from offdiag.diagnostics.bounds import (
+    COLLAPSED,
+    Kind,
+    most_directions,
+    rank_floor,
+    rows_needed,
+    shared,
+)
+from offdiag.diagnostics.calibration import FEATURES_STEEPNESS, STEEPNESS, probability
+from offdiag.diagnostics.evidence import EMBEDDINGS, OUTPUTS
+from offdiag.diagnostics.series import GROWN_STEPS, Series
 from offdiag.results.observation import PARTS, Observation
 from offdiag.results.readings import NAN, Readings
+
+__all__ = [
+    "Advice",
+    "COLLAPSED",
+    "Kind",
+    "PartVerdict",
+    "Verdict",
+    "judge",
+    "judge_embeddings",
+    "rank_floor",
+    "shared",
+]
 
 JUDGED = ("encoder", "projector")
 """In the order of the flow: where both collapse, the first is named. A predictor may well have few
 directions (SimSiam's is a bottleneck), so it is judged only where it is alone, as a target is."""
-SMOOTHED = 3
-"""A value is the median of so many observations: one odd batch decides nothing."""
-SPREAD = 0.2
-"""Complete collapse: std of the normalised outputs below this share of 1/sqrt(width), the value of
-centred, spread outputs."""
-LEFT_FRACTION, RANK_WIDTH = 0.08, 100
-"""Dimensional collapse: directions left below this share of the effective rank that noise of the
-same shape has, or of 100 if that is less: a wide projection of natural images never fills its
-width. The lowest healthy run of 83 had 0.096."""
-LEAST_WIDTH = 20
-"""Below this width the share is no more than two directions: the rank rule is silent."""
-GROWN = 8
-"""From so many observations on, directions that views do not share, or that the encoder has lost,
-are taken off: early in training views share little in healthy runs too."""
-LEAST_SHARED = 0.01
-"""An estimate of what views share may well be negative; it counts as this."""
-LEARNED = 0.9
-"""Something is learned once the variance that views do not share is below this share of the
-random start's."""
-OF_BEST = 0.6
-"""Partial collapse: effective rank below this share of the best in the last three quarters of the
-run's own past. The first quarter is left out: the rank of a random start is spent as features
-are learned, in healthy runs too."""
-NEAR_BEST = 0.9
-"""The best observation is the last whose effective rank is within this share of the best: of two
-with as many directions, the one trained for longer."""
 LEAST_OBSERVATIONS = 3
-"""Besides the random start: fewer show no course."""
-IN_A_ROW = 2
-"""So many observations have to agree on a collapse; the first alone is one setting in."""
-STILL = 0.1
-"""A run whose rank and spread never left the random start by more than this share is not judged."""
-STEEPNESS = 3.0
-"""Of the score: 1/2 at a bound, 1/(1 + 2^STEEPNESS) at twice the bound."""
-
-EMBEDDINGS = "embeddings"
-WORDS = {
-    "encoder": "features",
-    "projector": "projection",
-    "predictor": "prediction",
-    "target": "target's projection",
-    EMBEDDINGS: "embeddings",
-}
-"""What a part puts out, in a sentence."""
+"""Besides the initialisation: fewer show no trend."""
 
 
-class Kind(StrEnum):
-    """What can be said of a representation."""
+@dataclass(frozen=True, kw_only=True)
+class PartVerdict:
+    """The verdict on one part alone: kind, probability of collapse, sentence, since when."""
 
-    HEALTHY = "healthy"
-    PARTIAL = "partial collapse setting in"
-    DIMENSIONAL = "dimensional collapse"
-    COMPLETE = "complete collapse"
-    UNKNOWN = "cannot tell"
-
-
-COLLAPSED = (Kind.DIMENSIONAL, Kind.COMPLETE)
-"""What counts as a call; a partial collapse is a warning."""
+    kind: Kind
+    score: float
+    sentence: str
+    since_step: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """A verdict, the sentence that says it, and what it rests on.
 
-    `score`, in [0, 1], is how much speaks for collapse: above 1/2 a bound is passed, 1 is far
-    beyond it; nan where nothing can be told. `evidence` has one phrase for each reading used.
-    `part` is where it collapses, first in the order of the flow, and `since_step` the first
-    observation from which on it was so; both None without a collapse. `best_step` is the
-    observation with most directions, `best_checkpoint` the weights kept of it, or of the last
-    observation before it that kept any.
+    `score`, in [0, 1], is the probability that labels would call the outputs collapsed, as
+    calibrated on runs whose labels are known: above 1/2 a bound is passed; nan where nothing can
+    be told. `evidence` has one phrase for each reading used. `part` is where it collapses, first
+    in the order of the flow, and `since_step` the first observation from which on it was so; both
+    None without a collapse. `best_step` is the observation with most directions,
+    `best_checkpoint` the weights kept of it, or of the last observation before it that kept any.
+    `parts` has the verdict on each part by itself. Where the features were read, `status` follows
+    them.
     """
 
     kind: Kind
@@ -98,433 +77,289 @@ class Verdict:
     best_step: int | None = None
     best_checkpoint: str | None = None
     advice: tuple[Advice, ...] = ()
+    parts: Mapping[str, PartVerdict] = field(default_factory=dict)
 
+    @property
+    def status(self) -> Kind:
+        """The kind that an exit status should report: that of the features, where they were read.
 
-def rank_floor(room: float) -> float:
-    """So many directions have to be left in outputs that are not collapsed.
-
-    `room` is the effective rank of noise of the same shape; without it, the width.
-    """
-    return LEFT_FRACTION * min(room, RANK_WIDTH)
-
-
-def shared(readings: Readings) -> float:
-    """The share of the normalised outputs' variance that two views of an image have in common.
-
-    1 - alignment / (2 dim std^2): half the squared distance of two views of an image over that of
-    two images. 1: a view says nothing but which image it is; 0: views of one image differ as
-    much as two images do. An estimate: noise can take it below 0, and where the spread is uneven
-    over the width it is too low, for the std is the mean of each coordinate's. nan without a
-    second view.
-    """
-    spread = _spread(readings)
-    if not (math.isfinite(readings.alignment) and spread > 0):
-        return NAN
-    return 1 - readings.alignment / (2 * spread**2)
+        A projection that collapses, or begins to, while the features are healthy is healthy here:
+        the features are what is used after training.
+        """
+        features = self.parts.get("encoder")
+        if self.kind in (Kind.PARTIAL, Kind.PROJECTION) and features is not None:
+            return features.kind
+        return self.kind
 
 
 def judge(
-    history: Sequence[Observation], *, noise: Mapping[str, Readings] | None = None
+    history: Sequence[Observation],
+    *,
+    gaussian_baseline: Mapping[str, Readings] | None = None,
+    noise: Mapping[str, Readings] | None = None,
 ) -> Verdict:
-    """The verdict on a run from its observations, the random start first if it was observed.
+    """The verdict on a run from its observations, the initialisation first if it was observed.
 
-    `noise` has the readings of noise of the same shape for each part; without it the width
-    stands in. Encoder and projector are judged, or whatever part there is. What is left of a
-    part's directions is its effective rank, times the share of variance that two views have
-    in common (`shared`; not asked of an encoder), times the share of its random start's
-    effective rank that the encoder has kept (at most 1). The two shares count from the eighth
-    observation on, and where they were measured. Bounds:
+    `gaussian_baseline` has the readings of Gaussian rows of the same shape for each part (`noise`
+    is its older name); without it the width takes their place. Encoder and projector are judged,
+    or whatever part there is.
 
-    complete collapse: std of the normalised outputs below 0.2/sqrt(width);
-    dimensional collapse: directions left below 0.08 of the effective rank of noise (of 100 if
-    that is less);
-    partial collapse setting in: one of these at the last observation only, or an effective rank
-    below 0.6 of the run's own best, its first quarter left out;
-    cannot tell: fewer than three observations besides the random start, outputs that are not
-    finite, a run whose views share no more than at its random start (or whose rank and spread are
-    still those of the start), or a width below 20 where nothing else speaks.
-    Values are medians of up to three observations.
+    Effective directions of a projection: its effective rank, times the share of variance that two
+    views have in common (`shared`), times the share of their first reading's effective rank that
+    the features retain (at most 1). The two shares count from step 80 on, and where they were
+    measured. Bounds, each in `bounds` with its reason:
+
+    complete collapse: spread on the sphere below 0.2, where 1 is that of centred outputs; below
+    0.02 where two views share half of the variance around the mean, or where the initialisation
+    was no more spread out;
+    dimensional collapse: effective directions below 0.08 of the effective rank of Gaussian rows
+    (of 100 if that is less); or a cliff in the spectrum after fewer directions than a tenth of
+    those possible; or features that retain too little;
+    projection collapsed, features kept: one of these in the projection, and none in the features;
+    partial collapse setting in: one of these for less than a tenth of the steps so far, or an
+    effective rank below 0.6 of the run's own best, its first quarter left out;
+    nothing useful is learned: views that are identical or unrelated at every reading, or features
+    that never leave their initialisation while the rest trains;
+    diverged: outputs that are no longer finite;
+    cannot tell: fewer than three observations besides the initialisation, too few rows or too
+    narrow, views that share no more than at the initialisation, nothing that moved, or a low rank
+    that is growing.
+    Values are medians over the last tenth of the steps so far, of 3 to 15 readings.
     """
-    if not history or not history[-1].parts:
-        return Verdict(
-            kind=Kind.UNKNOWN,
-            sentence="There is nothing to read: no outputs, or none that are finite numbers.",
+    if not history:
+        return _untold("There is nothing to read: no outputs were observed.")
+    baseline = gaussian_baseline or noise or {}
+    judged = [_series(part, history, baseline) for part in _judged(history)]
+    judged = [one for one in judged if one.readings]
+    if (diverged := _diverged(history)) is not None:
+        return diverged
+    if not judged:
+        return _untold("There is nothing to read: no outputs, or none that are finite numbers.")
+    main = judged[-1]
+    if len(main.steps) < LEAST_OBSERVATIONS:
+        return _untold(
+            f"Fewer than {LEAST_OBSERVATIONS} observations show no trend: an untrained network "
+            "has a low rank too.",
+            evidence.phrases(main),
         )
-    kept = _kept(history)
-    courses = [_Course(part, history, (noise or {}).get(part), kept) for part in _judged(history)]
-    if len(courses[-1].steps) < LEAST_OBSERVATIONS:
-        return Verdict(
-            kind=Kind.UNKNOWN,
-            sentence=f"Fewer than {LEAST_OBSERVATIONS} observations show no course: an untrained "
-            "network has a low rank too.",
-            evidence=_evidence(courses[-1]),
-        )
-    main = courses[-1]
-    course, kind = main, Kind.HEALTHY
-    for severe in (Kind.COMPLETE, Kind.DIMENSIONAL, Kind.PARTIAL):
-        found = [one for one in courses if one.kind is severe]
-        if found:
-            course, kind = found[0], severe
-            break
+    features = judged[0] if len(judged) > 1 else None
+    parts = {one.part: _part_verdict(one) for one in judged}
+    series, kind = _worst(judged)
+    if kind in COLLAPSED and features is not None and features.kind not in COLLAPSED:
+        kind = Kind.PROJECTION
     best = main.best()
-    told = Verdict(
+    verdict = Verdict(
         kind=kind,
-        sentence=_sentence(course, kind),
-        evidence=_evidence(course),
+        sentence=_sentence(series, kind, features),
+        evidence=evidence.phrases(series) + evidence.remarks(series),
         best_step=main.steps[best],
         best_checkpoint=_checkpoint(history, main.steps[best]),
+        parts=parts,
     )
-    score = max(one.states[-1].score for one in courses)
-    doubt = _doubt(main, kind)
-    if doubt is not None:
-        return replace(told, kind=Kind.UNKNOWN, sentence=doubt)
-    if all(one.still for one in courses):
-        return replace(
-            told,
-            kind=Kind.UNKNOWN,
-            score=min(score, 0.5),
-            sentence="Nothing has moved since the random start: there is no course to judge.",
-        )
-    if kind not in COLLAPSED and main.unlearned:
-        return replace(
-            told,
-            kind=Kind.UNKNOWN,
-            score=0.5,
-            sentence=f"Two views of an image are no more alike in the {WORDS[main.part]} than at "
-            "the random start: nothing is learned that could collapse.",
-        )
+    if kind is Kind.PROJECTION and features is not None:
+        score = parts["encoder"].score
+    else:
+        score = max(one.score for one in parts.values())
+    if (sentence := _nothing_learned(judged)) is not None:
+        advice = known_causes(complete=False, since_the_start=True, head=history[-1].head)
+        return replace(verdict, kind=Kind.NOTHING, score=NAN, sentence=sentence, advice=advice)
+    if (sentence := evidence.doubt(main, main.kind)) is not None:
+        return replace(verdict, kind=Kind.UNKNOWN, sentence=sentence)
+    if (sentence := _unjudged(judged, kind)) is not None:
+        return replace(verdict, kind=Kind.UNKNOWN, score=0.5, sentence=sentence)
     if kind is Kind.HEALTHY:
-        return replace(told, score=score)
-    since = course.steps[course.unbroken()]
+        return replace(verdict, score=score)
+    since = series.steps[series.unbroken()]
     return replace(
-        told,
+        verdict,
         score=score,
         since_step=since,
-        part=course.part,
+        part=series.part,
         advice=known_causes(
-            complete=kind is Kind.COMPLETE,
-            since_the_start=since == course.steps[0],
+            complete=series.kind is Kind.COMPLETE,
+            since_the_start=since == series.steps[0],
             head=history[-1].head,
         ),
     )
 
 
-def judge_embeddings(readings: Readings, noise: Readings) -> Verdict:
-    """The verdict on one file of embeddings, against noise of the same shape.
+def judge_embeddings(
+    readings: Readings,
+    gaussian_baseline: Readings | None = None,
+    *,
+    noise: Readings | None = None,
+) -> Verdict:
+    """The verdict on one file of embeddings, compared with Gaussian rows of the same shape.
 
-    Without a past nothing can be said of trends: only complete and dimensional collapse are
-    seen, by the bounds of `judge`, from the effective rank and the std alone.
+    Without a past nothing can be said of trends, and without a reference a common mean is no
+    fault: complete collapse is a spread on the sphere below 0.02 here. Dimensional collapse is
+    seen by the effective rank and by a cliff in the spectrum. Healthy is said only of at least
+    half as many rows as dimensions, and of 50.
     """
+    baseline = gaussian_baseline or noise
     if readings.rows == 1:
-        return Verdict(
-            kind=Kind.UNKNOWN, sentence="One embedding has no spread: give at least two."
-        )
-    only = Observation(step=1, parts={EMBEDDINGS: readings})
-    course = _Course(EMBEDDINGS, (only,), noise, {})
-    state = course.states[-1]
-    kind = state.kind
-    evidence = _evidence(course)
-    doubt = _doubt(course, kind)
-    if doubt is not None:
-        return Verdict(kind=Kind.UNKNOWN, sentence=doubt, evidence=evidence)
-    ill = kind is not Kind.HEALTHY
+        return _untold("One embedding has no spread: " + evidence.too_few_rows(readings))
+    only = Observation(step=0, parts={EMBEDDINGS: readings})
+    series = Series(EMBEDDINGS, (only,), baseline)
+    if not series.readings:
+        return _untold("The readings of the embeddings are not finite numbers.")
+    kind = series.now.kind
+    told = evidence.phrases(series) + evidence.remarks(series)
+    few = 0 < readings.rows < rows_needed(readings.dim)
+    if few and (kind is Kind.HEALTHY or most_directions(readings) < 2):
+        return _untold(evidence.too_few_rows(readings), told)
+    if (doubt := evidence.doubt(series, kind)) is not None:
+        return _untold(doubt, told)
+    score = probability(series.now.multiple)
     return Verdict(
         kind=kind,
-        score=state.score,
-        sentence=_sentence(course, kind),
-        evidence=evidence,
+        score=score,
+        sentence=evidence.sentence(series, kind),
+        evidence=told,
         advice=known_causes(complete=kind is Kind.COMPLETE, since_the_start=True, head=None)
-        if ill
+        if kind is not Kind.HEALTHY
         else (),
+        parts={EMBEDDINGS: PartVerdict(kind=kind, score=score, sentence="")},
     )
 
 
-def _kept(history: Sequence[Observation]) -> dict[int, float]:
-    """The share of its random start's effective rank that the encoder still has, by step."""
-    rows = [row for row in history if "encoder" in row.parts]
-    if not rows or rows[0].step != 0:
-        return {}
-    started = _rank(rows[0].parts["encoder"])
-    kept = {}
-    for i in range(1, len(rows)):
-        few = rows[max(1, i + 1 - SMOOTHED) : i + 1]
-        now = _typical(_rank(row.parts["encoder"]) for row in few)
-        if math.isfinite(now) and started > 0:
-            kept[rows[i].step] = min(1.0, now / started)
-    return kept
+def _untold(sentence: str, told: tuple[str, ...] = ()) -> Verdict:
+    return Verdict(kind=Kind.UNKNOWN, sentence=sentence, evidence=told)
 
 
 def _judged(history: Sequence[Observation]) -> list[str]:
-    there = history[-1].parts
-    return [part for part in JUDGED if part in there] or [
-        next(part for part in PARTS if part in there)
+    there = {part for row in history for part in row.parts}
+    return [part for part in JUDGED if part in there] or [part for part in PARTS if part in there][
+        :1
     ]
 
 
-def _doubt(course: "_Course", kind: Kind) -> str | None:
-    """Why nothing can be said, if that is so. `course` is the part that the objective sees."""
-    state, words = course.states[-1], WORDS[course.part]
-    if kind is Kind.COMPLETE:
+def _series(part: str, history: Sequence[Observation], baseline: Mapping[str, Readings]) -> Series:
+    features = Series("encoder", history) if part != "encoder" else None
+    return Series(
+        part, history, baseline.get(part), features.retained if features is not None else None
+    )
+
+
+def _worst(judged: Sequence[Series]) -> tuple[Series, Kind]:
+    """The first part in the flow with the most severe kind; the last one where none has any."""
+    kinds = [(one, one.kind) for one in judged]
+    for severe in (Kind.COMPLETE, Kind.DIMENSIONAL, Kind.PARTIAL):
+        for one, kind in kinds:
+            if kind is severe:
+                return one, kind
+    return judged[-1], Kind.HEALTHY
+
+
+def _part_verdict(series: Series) -> PartVerdict:
+    kind = series.kind
+    steepness = FEATURES_STEEPNESS if series.features else STEEPNESS
+    score = probability(series.now.multiple, steepness=steepness)
+    if kind not in COLLAPSED:
+        warning = 0.5 * probability(series.now.of_best, steepness=steepness)
+        score = min(max(score, warning), 0.5)  # a warning is never a call
+    ill = kind is not Kind.HEALTHY
+    return PartVerdict(
+        kind=kind,
+        score=score,
+        sentence=evidence.sentence(series, kind),
+        since_step=series.steps[series.unbroken()] if ill else None,
+    )
+
+
+def _sentence(series: Series, kind: Kind, features: Series | None) -> str:
+    told = evidence.sentence(series, series.kind if kind is Kind.PROJECTION else kind)
+    if features is None or features is series or series.kind is Kind.HEALTHY:
+        return told
+    return f"{told} {evidence.sentence(features, features.kind)}"
+
+
+def _diverged(history: Sequence[Observation]) -> Verdict | None:
+    """The verdict on a run whose last outputs are not finite, with the step of the first such."""
+    if not _dead(history[-1]):
         return None
-    if not (math.isfinite(_rank(course.last)) and math.isfinite(_spread(course.last))):
-        return f"The last reading of the {words} is not a finite number."
-    if kind is Kind.HEALTHY and math.isinf(state.of_floor):
+    first = len(history) - 1
+    while first > 0 and _dead(history[first - 1]):
+        first -= 1
+    step, alive = history[first].step, history[:first]
+    before = (
+        f"The last finite reading is of step {alive[-1].step:,}"
+        if alive
+        else "There was no finite reading before"
+    )
+    best = _best_of(alive)
+    return Verdict(
+        kind=Kind.DIVERGED,
+        score=1.0,
+        sentence=f"The outputs are not finite from step {step:,} on. {before}: lower the learning "
+        "rate, clip the gradient, or look for a division by zero in the loss.",
+        since_step=step,
+        best_step=best,
+        best_checkpoint=None if best is None else _checkpoint(alive, best),
+    )
+
+
+def _dead(row: Observation) -> bool:
+    """No part of this observation has an output that is finite."""
+    return not any(
+        math.isfinite(part.std) or math.isfinite(part.effective_rank) or math.isfinite(part.rankme)
+        for part in row.parts.values()
+    )
+
+
+def _best_of(history: Sequence[Observation]) -> int | None:
+    if not history:
+        return None
+    series = Series(_judged(history)[-1], history)
+    return series.steps[series.best()] if series.readings else None
+
+
+def _nothing_learned(judged: Sequence[Series]) -> str | None:
+    """Why nothing useful can be learned, where that shows in the readings."""
+    main = judged[-1]
+    outputs = OUTPUTS[main.part]
+    if main.same_views:
         return (
-            f"A {words} of width {course.last.dim} is too narrow for the rank rule, which needs "
-            f"{LEAST_WIDTH}."
+            f"Two views of an image give the same {outputs} at every reading, from the "
+            "initialisation on: the views are identical, so there is nothing to learn from them."
+        )
+    if main.initial is not None and main.unrelated_views and main.steps[-1] >= GROWN_STEPS:
+        return (
+            f"Two views of an image are no more alike in the {outputs} than two images, from the "
+            "initialisation on: see whether row i of both views is the same image, and whether the "
+            "views are too strong."
+        )
+    features = judged[0]
+    if features.part == "encoder" and len(judged) > 1 and features.frozen and not main.still:
+        return (
+            "The features have not left their initialisation while the projection trains: the "
+            "encoder is frozen, or not in the optimiser."
         )
     return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _State:
-    """One part at one observation: each value as a multiple of its bound, below 1 beyond it.
-
-    A bound that does not apply, or a value that was not measured, gives inf.
-    """
-
-    rank: float  # effective rank, smoothed
-    spread: float  # std of normalised outputs times sqrt(width), smoothed
-    shared: float  # by two views, smoothed; nan if there are none
-    kept: float  # by the encoder, smoothed; nan without its random start
-    left: float  # rank times shared times kept, as far as they count
-    floor: float
-    of_spread: float
-    of_floor: float
-    of_best: float
-
-    @property
-    def kind(self) -> Kind:
-        if self.of_spread < 1:
-            return Kind.COMPLETE
-        if self.of_floor < 1:
-            return Kind.DIMENSIONAL
-        return Kind.PARTIAL if self.of_best < 1 else Kind.HEALTHY
-
-    @property
-    def score(self) -> float:
-        collapse = max(_logistic(self.of_spread), _logistic(self.of_floor))
-        return max(collapse, 0.5 * _logistic(self.of_best))  # a warning is never a call
-
-
-def _logistic(multiple: float) -> float:
-    return 1 / (1 + multiple**STEEPNESS) if math.isfinite(multiple) else 0.0
-
-
-class _Course:
-    """One part over the observations that have it."""
-
-    def __init__(
-        self,
-        part: str,
-        history: Sequence[Observation],
-        noise: Readings | None,
-        kept: Mapping[int, float],
-    ) -> None:
-        self.part, self.kept = part, kept
-        rows = [row for row in history if part in row.parts]
-        self.start = rows[0].parts[part] if rows[0].step == 0 else None
-        trained = rows[1:] if self.start is not None and len(rows) > 1 else rows
-        self.steps = [row.step for row in trained]
-        self.readings = [row.parts[part] for row in trained]
-        self.noise = noise
-        self.states = self._states()
-
-    @property
-    def last(self) -> Readings:
-        return self.readings[-1]
-
-    @property
-    def room(self) -> float:
-        """Effective rank that there is room for."""
-        if self.noise is not None and math.isfinite(self.noise.effective_rank):
-            return self.noise.effective_rank
-        return min(self.last.dim, self.last.rows or self.last.dim)
-
-    @property
-    def still(self) -> bool:
-        """Nothing has moved since the random start."""
-        if self.start is None:
-            return False
-        then = _rank(self.start), _spread(self.start)
-        return all(
-            abs(math.log(now / before)) < STILL
-            for state in self.states
-            for now, before in zip((state.rank, state.spread), then, strict=True)
-            if now > 0 and before > 0
+def _unjudged(judged: Sequence[Series], kind: Kind) -> str | None:
+    """Why nothing can be said yet, where the readings are good and the run is not far enough."""
+    main = judged[-1]
+    if all(one.still for one in judged):
+        return "Nothing has moved since the initialisation: there is no trend to judge."
+    if kind not in (*COLLAPSED, Kind.PROJECTION):
+        if main.unlearned:
+            return (
+                f"Two views of an image are no more alike in the {OUTPUTS[main.part]} than at the "
+                "initialisation: nothing is learned so far that could collapse."
+            )
+        return None
+    low = [one for one in judged if one.kind is Kind.DIMENSIONAL]
+    if kind is not Kind.COMPLETE and low and all(one.growing for one in low):
+        one = low[0]
+        half = [s for s in one.states if s.step <= one.steps[-1] / 2][-1]
+        return (
+            f"The effective rank of the {OUTPUTS[one.part]} is low, {one.now.rank:.1f} of "
+            f"{one.last.dim:,}, and growing: it was {half.rank:.1f} at step {half.step:,}. Read "
+            "on before you judge."
         )
-
-    @property
-    def unlearned(self) -> bool:
-        """Two views have no more in common than at the random start."""
-        if self.start is None:
-            return False
-        now, then = self.states[-1].shared, shared(self.start)
-        return 1 - now > LEARNED * (1 - then)  # never so where one of them is nan
-
-    def best(self) -> int:
-        """Where there were most directions for the longest training, the first quarter left out."""
-        late = range(len(self.states) // 4, len(self.states))
-        # A median lags behind a sudden fall, so the value itself has to be there as well.
-        ranks = {
-            i: min(self.states[i].rank, _rank(self.readings[i]))
-            for i in late
-            if self.states[i].of_spread >= 1 and math.isfinite(self.states[i].rank)
-        }
-        good = NEAR_BEST * max(ranks.values(), default=NAN)
-        return max((i for i, rank in ranks.items() if rank >= good), default=len(self.states) - 1)
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of the last state, where it has lasted."""
-        kind = self.states[-1].kind
-        lasted = len(self.states) - self.unbroken(COLLAPSED)
-        return Kind.PARTIAL if kind in COLLAPSED and lasted < IN_A_ROW else kind
-
-    def unbroken(self, kinds: Sequence[Kind] = (Kind.PARTIAL, *COLLAPSED)) -> int:
-        """Where the last stretch of states of these kinds begins; the last one is in it anyhow."""
-        first = len(self.states) - 1
-        while first > 0 and self.states[first - 1].kind in kinds:
-            first -= 1
-        return first
-
-    def _states(self) -> list[_State]:
-        floor = rank_floor(self.room) if self.last.dim >= LEAST_WIDTH else NAN
-        states: list[_State] = []
-        for i in range(len(self.readings)):
-            few = self.readings[max(0, i + 1 - SMOOTHED) : i + 1]
-            rank, spread = _typical(map(_rank, few)), _typical(map(_spread, few))
-            # Features after a ReLU spread so unevenly over their width that `shared` is too low.
-            common = NAN if self.part == "encoder" else _typical(map(shared, few))
-            kept = self.kept.get(self.steps[i], NAN)
-            left = rank
-            if i + 1 >= GROWN:
-                left *= max(LEAST_SHARED, common) if math.isfinite(common) else 1.0
-                left *= kept if math.isfinite(kept) else 1.0
-            past = [state.rank for state in states[(i + 1) // 4 :]]
-            best = max((one for one in [*past, rank] if math.isfinite(one)), default=NAN)
-            states.append(
-                _State(
-                    rank=rank,
-                    spread=spread,
-                    shared=common,
-                    kept=kept,
-                    left=left,
-                    floor=floor,
-                    of_spread=_multiple(spread, SPREAD),
-                    of_floor=_multiple(left, floor),
-                    of_best=_multiple(rank, OF_BEST * best),
-                )
-            )
-        return states
-
-
-def _rank(readings: Readings) -> float:
-    """Effective rank; RankMe where only that was measured."""
-    if math.isnan(readings.effective_rank):
-        return readings.rankme
-    return readings.effective_rank
-
-
-def _spread(readings: Readings) -> float:
-    return readings.std * math.sqrt(readings.dim)
-
-
-def _typical(values: Iterable[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return median(finite) if finite else NAN
-
-
-def _multiple(value: float, bound: float) -> float:
-    return value / bound if math.isfinite(value) and bound > 0 else math.inf
-
-
-def _sentence(course: "_Course", kind: Kind) -> str:
-    state, dim = course.states[-1], course.last.dim
-    words = WORDS[course.part]
-    verb = "" if words.endswith("s") and course.part != "target" else "s"
-    match kind:
-        case Kind.COMPLETE:
-            return f"The {words} point{verb} nearly the same way, whatever the image."
-        case Kind.DIMENSIONAL:
-            if state.rank < state.floor:
-                return f"The {words} live{verb} in about {state.rank:.1f} directions of {dim}."
-            return (
-                f"The {words} ha{'s' if verb else 've'} {state.rank:.1f} directions of {dim}, but "
-                f"about {state.left:.1f} are left of them without {_losses(state)}."
-            )
-        case Kind.PARTIAL:
-            best, are = course.best(), "is" if verb else "are"
-            if state.of_best >= 1:
-                return f"The {words} {are} collapsing, but only at the last observation yet."
-            return (
-                f"The {words} {are} losing directions: {state.rank:.1f} of {dim} now, "
-                f"{course.states[best].rank:.1f} at step {course.steps[best]}."
-            )
-        case _:
-            return f"The {words} keep{verb} an effective rank of {state.rank:.1f} of {dim}."
-
-
-def _losses(state: _State) -> str:
-    """What is taken off the effective rank, in words."""
-    taken = []
-    if state.shared < 1:
-        taken.append("what two views do not share")
-    if state.kept < 1:
-        taken.append("what the encoder has lost")
-    return " and ".join(taken)
-
-
-def _evidence(course: "_Course") -> tuple[str, ...]:
-    """One phrase for each reading that is there, with what it is set against."""
-    last, state, words = course.last, course.states[-1], WORDS[course.part]
-    start, healthy = course.start, last.dim**-0.5
-    against = [f"collapse: below {state.floor:.1f}"] if math.isfinite(state.floor) else []
-    if course.noise is not None and math.isfinite(course.noise.effective_rank):
-        against.append(f"noise of the same shape: {course.noise.effective_rank:.1f}")
-    if start is not None and math.isfinite(_rank(start)):
-        against.append(f"random start: {_rank(start):.1f}")
-    best = course.best()
-    if len(course.steps) > 1:
-        against.append(f"best so far: {course.states[best].rank:.1f} at step {course.steps[best]}")
-
-    def started(value: float, form: str, unit: str = "") -> str:
-        return f" (random start: {value:{form}}{unit})" if math.isfinite(value) else ""
-
-    common = shared(start) if start is not None else NAN
-    phrases = (
-        (
-            _rank(last),
-            f"effective rank of the {words} {_rank(last):.1f} of {last.dim}"
-            + (f" ({'; '.join(against)})" if against else ""),
-        ),
-        (
-            state.shared,
-            f"two views of an image share {100 * max(0.0, state.shared):.0f}\u00a0% of the variance"
-            + started(100 * max(0.0, common) if math.isfinite(common) else NAN, ".0f", "\u00a0%"),
-        ),
-        (
-            state.kept,
-            f"the encoder keeps {100 * state.kept:.0f}\u00a0% of its random start's effective rank",
-        ),
-        (
-            state.left if state.left < state.rank else NAN,
-            f"directions left without {_losses(state)}: {state.left:.1f}"
-            + (f" (collapse: below {state.floor:.1f})" if math.isfinite(state.floor) else ""),
-        ),
-        (
-            last.std,
-            f"std of the normalised outputs {last.std:.3g} (healthy: near {healthy:.3g}; "
-            f"complete collapse: below {SPREAD * healthy:.2g})",
-        ),
-        (last.top_share, f"largest eigenvalue {100 * last.top_share:.3g}\u00a0% of the variance"),
-        (last.uniformity, f"uniformity {last.uniformity:.2f} (a circle, evenly used: -1.57)"),
-        (
-            last.lidar,
-            f"LiDAR {last.lidar:.1f}" + (started(start.lidar, ".1f") if start is not None else ""),
-        ),
-    )
-    return tuple(phrase for value, phrase in phrases if math.isfinite(value))
+    return None
 
 
 def _checkpoint(history: Sequence[Observation], step: int) -> str | None:

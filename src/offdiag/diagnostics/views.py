@@ -22,6 +22,21 @@ def alignment(view_a: Embeddings, view_b: Embeddings) -> Scalar:
     return (a - b).square().sum(1).mean()
 
 
+def mean_cosine(embeddings: Embeddings) -> Scalar:
+    """Mean cosine of two different rows, in [-1/(rows - 1), 1].
+
+    0: rows point in all directions alike; 1: all point the same way, which is complete collapse
+    or a common mean that a subtraction takes off. Also called anisotropy (Ethayarajh 2019). Two
+    different rows lie at a mean squared distance of 2 (1 - mean cosine) on the sphere. Fewer than
+    two rows give nan.
+    """
+    z = torch.nn.functional.normalize(embeddings.double(), dim=1)
+    rows = len(z)
+    # |sum of rows|^2 holds every ordered pair and each row with itself.
+    pairs = z.sum(0).square().sum() - z.square().sum()
+    return pairs / (rows * (rows - 1)) if rows > 1 else pairs / 0
+
+
 def uniformity(embeddings: Embeddings, *, t: float = 2.0) -> Scalar:
     """log of the mean of exp(-t |x - y|^2) over pairs of l2-normalised rows, in [-4t, 0].
 

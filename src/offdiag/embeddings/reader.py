@@ -43,7 +43,8 @@ class EmbeddingArray:
     """Rows of embeddings that are read in pieces, from a file or from memory.
 
     `name` is the array's name in its file, `where` says where it is, in words; `dtype` is
-    the type it is stored in.
+    the type it is stored in. `tokens` is how many rows in a row are tokens of one image; 1
+    where a row is an image.
     """
 
     name: str
@@ -52,6 +53,7 @@ class EmbeddingArray:
     dim: int
     dtype: str
     pieces: Callable[[int], Iterator[Tensor]]
+    tokens: int = 1
 
     def chunks(self, rows: int) -> Iterator[Float[Tensor, "rows dim"]]:
         """From the first row to the last, `rows` at a time; float64 stays, all else is float32.
@@ -178,7 +180,9 @@ def _listed(arrays: Sequence[Stored]) -> str:
 def _checked(array: Stored, where: str, tokens: str | None) -> EmbeddingArray:
     if array.dtype not in FLOATS:
         raise DataError(_wrong_type(array, where))
+    flattened = 1
     if len(array.shape) == 3 and tokens is not None and 0 not in array.shape:
+        flattened = array.shape[1] if tokens == "flatten" else 1
         array = _tokens(array, tokens)
     elif len(array.shape) != 2:
         raise DataError(_wrong_shape(array, where))
@@ -191,7 +195,13 @@ def _checked(array: Stored, where: str, tokens: str | None) -> EmbeddingArray:
             "some thousands."
         )
     return EmbeddingArray(
-        name=array.name, where=where, rows=rows, dim=dim, dtype=array.dtype, pieces=array.pieces
+        name=array.name,
+        where=where,
+        rows=rows,
+        dim=dim,
+        dtype=array.dtype,
+        pieces=array.pieces,
+        tokens=flattened,
     )
 
 

@@ -13,7 +13,7 @@ from offdiag.plots.lines import Line, digits, draw_lines
 from offdiag.plots.thinning import kept_points
 from offdiag.plots.training import CURVE_POINTS, SHARE_FLOOR, draw_spectra
 
-NOW, START, NOISE = "now", "random start", "Gaussian noise"
+NOW, START, NOISE = "now", "initialisation", "Gaussian noise"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,34 @@ def spectra(
         height=height,
         legend=False,
         description=f"Share of the variance of {part} along each direction, on a logarithmic axis, "
-        "beside Gaussian noise of the same shape and the random start where they are known.",
+        "beside Gaussian noise of the same shape and the initialisation where they are known.",
+    )
+
+
+def two_spectra(
+    shares: Mapping[str, Sequence[float | None]],
+    *,
+    dims: Sequence[int],
+    part: str,
+    height: int = 260,
+) -> alt.LayerChart:
+    """Shares of the variance, largest first, of the same part of two runs or files."""
+    lines = [
+        Line(
+            name=name,
+            x=[float(index + 1) for index in range(len(values))],
+            y=[None if s is None else digits(max(s, SHARE_FLOOR)) for s in values],
+        )
+        for name, values in shares.items()
+    ]
+    levels = [(digits(1 / dim) or 1 / dim, "flat spectrum") for dim in dict.fromkeys(dims)]
+    return draw_spectra(
+        lines,
+        levels=levels,
+        height=height,
+        legend=False,
+        description=f"Share of the variance of the {part} along each direction, one line each for "
+        f"{' and '.join(shares)}, on a logarithmic axis.",
     )
 
 

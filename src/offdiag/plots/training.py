@@ -7,13 +7,14 @@ the page sets it from its legend.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import altair as alt
 import numpy as np
 from jaxtyping import Float
 
+from offdiag.diagnostics.catalogue import head_reading, reading
 from offdiag.plots.lines import Line, digits, draw_lines, finite
 from offdiag.plots.thinning import evenly, kept_points
 from offdiag.results.history import Row, RunRecord
@@ -60,6 +61,21 @@ def _part(part: str, reading: str) -> Callable[[Row], float | None]:
         return value
 
     return of
+
+
+def _curve(key: str, part: str, name: str, *, how: str = "") -> Curve:
+    """A reading of one part, in the words of the catalogue; `how` adds what the part is."""
+    row = reading(name)
+    title = f"{row.title[:1].upper()}{row.title[1:]} of the {part}"
+    chart = row.chart
+    return Curve(
+        key=key,
+        title=title,
+        axis=f"{row.title} ({row.unit})" if row.unit else row.title,
+        of=_part(part, name),
+        how=" ".join(text for text in (row.caption, how) if text),
+        format=chart.format if chart is not None else ".3~g",
+    )
 
 
 def _knn(part: str) -> Callable[[Row], float | None]:
@@ -116,82 +132,63 @@ WHAT_CURVES = (
 )
 
 DIMENSION_CURVES = (
-    Curve(
-        key="rank-projection",
-        title="Effective rank of the projection",
-        axis="effective rank (directions)",
-        of=_part("projection", "effective_rank"),
-        how="How many directions the projection really uses: 1 is a line, its width a flat "
-        "spectrum. A curve that falls and stays low is dimensional collapse.",
+    _curve(
+        "rank-projection",
+        "projection",
+        "effective_rank",
+        how="1 is a line, its width a flat spectrum. A curve that falls and stays low is "
+        "dimensional collapse.",
     ),
-    Curve(
-        key="rank-features",
-        title="Effective rank of the features",
-        axis="effective rank (directions)",
-        of=_part("features", "effective_rank"),
-        how="The same for the encoder's features, which are what you keep after training.",
+    _curve(
+        "rank-features",
+        "features",
+        "effective_rank",
+        how="The encoder's features are what you keep after training.",
     ),
-    Curve(
-        key="rank-prediction",
-        title="Effective rank of the prediction",
-        axis="effective rank (directions)",
-        of=_part("prediction", "effective_rank"),
-        how="The same after the head. Where it is lower than the projection's, the head makes the "
-        "spectrum more uneven; where it is higher, the head evens it out.",
+    _curve(
+        "rank-prediction",
+        "prediction",
+        "effective_rank",
+        how="Where it is lower than the projection's, the head makes the spectrum more uneven; "
+        "where it is higher, the head evens it out.",
     ),
-    Curve(
-        key="rankme-projection",
-        title="RankMe of the projection",
-        axis="RankMe (directions)",
-        of=_part("projection", "rankme"),
-        how="The effective rank without centring: outputs far from the origin count their mean "
-        "as one more direction. Compare RankMe with RankMe only.",
+    _curve(
+        "rankme-projection",
+        "projection",
+        "rankme",
+        how="Compare RankMe with RankMe only.",
     ),
-    Curve(
-        key="std-projection",
-        title="Standard deviation of the projection",
-        axis="std of l2-normalised outputs",
-        of=_part("projection", "std"),
+    replace(
+        _curve(
+            "std-projection",
+            "projection",
+            "std",
+            how="Near the dashed line the outputs spread over the sphere. Compare it with the "
+            "rank.",
+        ),
         healthy=_healthy_std("projection"),
         healthy_word="healthy: 1/√width",
-        how="Near the dashed line the outputs spread over the sphere; at 0 all are the same point "
-        "(complete collapse). Blind to dimensional collapse: compare it with the rank.",
     ),
-    Curve(
-        key="top-projection",
-        title="Top eigenvalue of the projection",
-        axis="share of the variance",
-        of=_part("projection", "top_share"),
-        format=".1%",
-        how="Share of all variance that lies along the single strongest direction: "
-        "100\u00a0% means everything is on one line.",
+    _curve(
+        "top-projection",
+        "projection",
+        "top_share",
+        how="100\u00a0% means everything is on one line.",
     ),
 )
 
+
+def _head_curve(key: str, name: str) -> Curve:
+    """A reading of the head, in the words of the catalogue."""
+    chart = head_reading(name).chart
+    assert chart is not None
+    return Curve(key=key, title=chart.title, axis=chart.axis, of=_head(name), how=chart.caption)
+
+
 HEAD_CURVES = (
-    Curve(
-        key="head-norm",
-        title="Off-diagonal part of the head",
-        axis="Frobenius norm of off-diagonal E",
-        of=_head("off_diagonal_norm"),
-        how="How much coordinates lend to each other through the head. The theory lets it rise "
-        "while weak features are learned, then fall.",
-    ),
-    Curve(
-        key="head-asymmetry",
-        title="Asymmetry of the head",
-        axis="‖E − Eᵀ‖ / ‖off-diagonal E‖",
-        of=_head("asymmetry"),
-        how="0: the head is symmetric; √2 ≈ 1.41: entries (i, j) and (j, i) have nothing to do "
-        "with each other; 2: antisymmetric. Undefined while the head is diagonal.",
-    ),
-    Curve(
-        key="head-identity",
-        title="Distance of the head from the identity",
-        axis="Frobenius norm of E − I",
-        of=_head("identity_distance"),
-        how="0: the head does nothing. With a diagonal fixed at 1 it equals the off-diagonal norm.",
-    ),
+    _head_curve("head-norm", "off_diagonal_norm"),
+    _head_curve("head-asymmetry", "asymmetry"),
+    _head_curve("head-identity", "identity_distance"),
 )
 
 

@@ -4,7 +4,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from offdiag.diagnostics.catalogue import HEAD_READINGS, READINGS, Chart, head_reading
 from offdiag.diagnostics.diagnosis import Diagnosis
+from offdiag.diagnostics.named_cause import NamedCause
 from offdiag.plots import diagnosis as plots
 from offdiag.plots.theme import PALETTE
 from offdiag.plots.thinning import evenly
@@ -14,7 +16,7 @@ from offdiag.report.page import Figure
 from offdiag.report.ranges import at_the_end, reading_rows
 from offdiag.report.settings import settings
 from offdiag.results.observation import Observation
-from offdiag.results.readings import HeadReadings, Readings
+from offdiag.results.readings import HeadReadings
 
 TABLE_STEPS = 6
 TABLE_EIGENVALUES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -32,6 +34,9 @@ def render_diagnosis(diagnosis: Diagnosis) -> str:
         title=" ".join(writable(diagnosis.name).split()) or "Diagnosis",
         verdict=diagnosis.verdict,
         steps=at_the_end(diagnosis),
+        causes=diagnosis.causes,
+        alarms=[one for one in diagnosis.causes if one.alarm],
+        other_causes=_other_causes(diagnosis),
         notes=diagnosis.notes,
         colours=PALETTE,
         spectra=[_spectrum(diagnosis, part, i) for i, part in enumerate(diagnosis.readings)],
@@ -47,6 +52,20 @@ def render_diagnosis(diagnosis: Diagnosis) -> str:
         paired=_paired(diagnosis),
         about=[(one.path, one.values[0]) for one in settings([diagnosis.about])],
     )
+
+
+def _other_causes(diagnosis: Diagnosis) -> list[tuple[str, list[NamedCause]]]:
+    """The causes that are no alarm, under what was found out about them."""
+    groups = (
+        ("Seen, and harmless here", [one for one in diagnosis.causes if one.note]),
+        ("Not measured, so not ruled out", _in_state(diagnosis, "not measured")),
+        ("Measured and in order, so ruled out", _in_state(diagnosis, "in order")),
+    )
+    return [(heading, some) for heading, some in groups if some]
+
+
+def _in_state(diagnosis: Diagnosis, state: str) -> list[NamedCause]:
+    return [one for one in diagnosis.causes if one.state == state]
 
 
 def _spectrum(diagnosis: Diagnosis, part: str, number: int) -> Figure:
@@ -92,113 +111,44 @@ def _courses(diagnosis: Diagnosis) -> list[plots.Course]:
     history = diagnosis.history
     if len(history) < 2:
         return []
+    norm = head_reading("off_diagonal_norm").chart
+    assert norm is not None
     courses = [
-        _course(
-            diagnosis,
-            key="effective_rank",
-            title="Effective rank",
-            axis="effective rank (directions)",
-            log=True,
-            how="How many directions are in use. A line that falls and stays low is dimensional "
-            "collapse.",
-        ),
-        _course(
-            diagnosis,
-            key="spread",
-            title="Spread on the sphere",
-            axis="std × √width of l2-normalised outputs",
-            of=lambda readings: readings.std * readings.dim**0.5,
-            levels=((1.0, "spread evenly"),),
-            how="Near 1 the outputs spread over the sphere; at 0 all are one point (complete "
-            "collapse).",
-        ),
-        _course(
-            diagnosis,
-            key="top_share",
-            title="Largest eigenvalue",
-            axis="share of the variance",
-            format=".1%",
-            how="Share of all variance along the strongest direction.",
-        ),
-        _course(
-            diagnosis,
-            key="mean_share",
-            title="Energy of the mean",
-            axis="share of the mean square",
-            format=".1%",
-            how="What all outputs have in common: near 100\u00a0% they hardly depend on the image.",
-        ),
-        _course(
-            diagnosis,
-            key="alignment",
-            title="Alignment of two views",
-            axis="mean squared distance",
-            how="How far two views of an image lie apart on the sphere. Low is good only while the "
-            "outputs are spread out.",
-        ),
-        _course(
-            diagnosis,
-            key="uniformity",
-            title="Uniformity",
-            axis="uniformity",
-            zero=False,
-            how="Lower is more evenly spread; 0 is one point.",
-        ),
+        *[_course(diagnosis, one.name, one.chart) for one in READINGS if one.chart is not None],
         _of_observations(
             history,
             {"loss": lambda seen: seen.loss},
             key="loss",
-            title="Loss",
-            axis="loss",
-            how="Beside the others, for comparison: the loss cannot see collapse.",
-            zero=False,
+            chart=Chart(
+                title="Loss",
+                axis="loss",
+                caption="Beside the others, for comparison: the loss cannot see collapse.",
+                zero=False,
+            ),
         ),
         _of_observations(
             history,
             {"off-diagonal norm": lambda seen: seen.head.off_diagonal_norm if seen.head else None},
             key="head",
-            title="Off-diagonal part of the head",
-            axis="Frobenius norm",
-            how="How much coordinates lend to each other through the prediction head.",
+            chart=norm,
         ),
     ]
     return [course for course in courses if course.values]
 
 
-def _course(
-    diagnosis: Diagnosis,
-    *,
-    key: str,
-    title: str,
-    axis: str,
-    how: str,
-    of: Callable[[Readings], float] | None = None,
-    levels: Sequence[tuple[float, str]] = (),
-    log: bool = False,
-    format: str = ".3~g",
-    zero: bool = True,
-) -> plots.Course:
+def _course(diagnosis: Diagnosis, name: str, chart: Chart) -> plots.Course:
     """One reading of every part over the steps; parts that lack it are left out."""
 
-    def read(readings: Readings) -> float:
-        return getattr(readings, key) if of is None else of(readings)
-
     def reader(part: str) -> Callable[[Observation], float | None]:
-        return lambda seen: read(seen.parts[part]) if part in seen.parts else None
+        def read(seen: Observation) -> float | None:
+            readings = seen.parts.get(part)
+            return None if readings is None else getattr(readings, name) * chart.scale(readings)
+
+        return read
 
     parts = dict.fromkeys(part for seen in diagnosis.history for part in seen.parts)
-    return _of_observations(
-        diagnosis.history,
-        {part: reader(part) for part in parts},
-        key=key,
-        title=title,
-        axis=axis,
-        how=how,
-        levels=levels,
-        log=log,
-        format=format,
-        zero=zero,
-    )
+    lines = {part: reader(part) for part in parts}
+    return _of_observations(diagnosis.history, lines, key=name, chart=chart)
 
 
 def _of_observations(
@@ -206,26 +156,20 @@ def _of_observations(
     lines: Mapping[str, Callable[[Observation], float | None]],
     *,
     key: str,
-    title: str,
-    axis: str,
-    how: str,
-    levels: Sequence[tuple[float, str]] = (),
-    log: bool = False,
-    format: str = ".3~g",
-    zero: bool = True,
+    chart: Chart,
 ) -> plots.Course:
     values = {name: [_finite(line(seen)) for seen in history] for name, line in lines.items()}
     return plots.Course(
         key=key,
-        title=title,
-        axis=axis,
-        how=how,
+        title=chart.title,
+        axis=chart.axis,
+        how=chart.caption,
         steps=[seen.step for seen in history],
         values={k: v for k, v in values.items() if any(one is not None for one in v)},
-        levels=levels,
-        log=log,
-        format=format,
-        zero=zero,
+        levels=() if chart.level is None else ((chart.level, chart.level_word),),
+        log=chart.log,
+        format=chart.format,
+        zero=chart.zero,
     )
 
 
@@ -259,32 +203,12 @@ def _figure(course: plots.Course, diagnosis: Diagnosis) -> Figure:
     )
 
 
-HEAD_WORDS: Mapping[str, tuple[str, str]] = {
-    "off_diagonal_norm": ("off-diagonal norm", "0: no coordinate lends to another."),
-    "off_diagonal_share": (
-        "share through the off-diagonal",
-        "Share of the prediction that comes from other coordinates: substitution.",
-    ),
-    "asymmetry": ("asymmetry", "0 symmetric, √2 unrelated, 2 antisymmetric."),
-    "identity_distance": ("distance from the identity", "0: the head does nothing."),
-    "polar_distance": ("distance from its polar factor", "0: the head is a rotation."),
-    "rank": ("rank", "Directions that the head lets through."),
-    "eigenspace_alignment": (
-        "eigenspace alignment",
-        "1: the head shares its eigenvectors with the correlation of what it is given.",
-    ),
-    "commutator": ("commutator", "0: head and correlation commute."),
-}
-
-
 def _head(head: HeadReadings | None) -> list[tuple[str, str, str]]:
-    """Title, value and how to read it, for each reading of the head that there is."""
+    """Title, value and caption of each reading of the head that there is."""
     if head is None:
         return []
-    told = [
-        (title, significant(getattr(head, name)), how) for name, (title, how) in HEAD_WORDS.items()
-    ]
-    return [(title, value, how) for title, value, how in told if value is not None]
+    rows = [(one.title, significant(getattr(head, one.name)), one.caption) for one in HEAD_READINGS]
+    return [(title, value, caption) for title, value, caption in rows if value is not None]
 
 
 def _chance(diagnosis: Diagnosis) -> str | None:

@@ -1,35 +1,16 @@
-"""Each reading with the range it lies in, which end of it is collapse, and how to read it.
+"""The readings of a diagnosis as rows: value, references, place in the range of the catalogue.
 
 For the page and the terminal alike; nothing here draws.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from offdiag.diagnostics.catalogue import READINGS, Reading
 from offdiag.diagnostics.diagnosis import Diagnosis
-from offdiag.report.numbers import Cell, cell, significant
+from offdiag.report.numbers import Cell, cell, percent, significant
 from offdiag.results.readings import Readings
-
-Bound = Callable[[Readings], float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """A reading's range, from the end where collapse lies to the other one.
-
-    `collapsed` and `spread` are the ends for readings of a given width and number of rows. Where
-    neither end alone means collapse (`neutral`), they are just the ends.
-    """
-
-    name: str
-    title: str
-    collapsed: Bound
-    spread: Bound
-    how: str
-    log: bool = False
-    neutral: bool = False
-    needs: str = "not measured, or without meaning here"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,157 +29,8 @@ class ReadingRow:
     neutral: bool
 
 
-def _most_directions(readings: Readings) -> float:
-    """Rows span no more directions than there are rows, less one for the mean."""
-    return min(readings.dim, readings.rows - 1) if readings.rows > 2 else readings.dim
-
-
-def _one(readings: Readings) -> float:
-    return 1.0
-
-
-def _zero(readings: Readings) -> float:
-    return 0.0
-
-
-def _dim(readings: Readings) -> float:
-    return readings.dim
-
-
-TWO_VIEWS = "needs two views of the same images"
-RANGES = (
-    Range(
-        name="effective_rank",
-        title="effective rank",
-        collapsed=_one,
-        spread=_most_directions,
-        log=True,
-        how="How many directions are in use, by the entropy of the singular values about the mean.",
-    ),
-    Range(
-        name="rankme",
-        title="RankMe",
-        collapsed=_one,
-        spread=lambda r: min(r.dim, r.rows) if r.rows > 1 else r.dim,
-        log=True,
-        how="The same without centring, so that a mean far from 0 counts as one direction.",
-    ),
-    Range(
-        name="participation_ratio",
-        title="participation ratio",
-        collapsed=_one,
-        spread=_most_directions,
-        log=True,
-        how="Directions again, harder on a long tail.",
-    ),
-    Range(
-        name="nesum",
-        title="NESum",
-        collapsed=_one,
-        spread=_most_directions,
-        log=True,
-        how="All variance in units of the strongest direction's.",
-    ),
-    Range(
-        name="stable_rank",
-        title="stable rank",
-        collapsed=_one,
-        spread=_dim,
-        log=True,
-        how="NESum without centring: 1 also when the mean drowns the spread.",
-    ),
-    Range(
-        name="numerical_rank",
-        title="numerical rank",
-        collapsed=_one,
-        spread=_most_directions,
-        log=True,
-        how="Directions with a standard deviation above a hundredth of the strongest.",
-    ),
-    Range(
-        name="lidar",
-        title="LiDAR",
-        collapsed=_one,
-        spread=_dim,
-        log=True,
-        how="Directions in which images differ by more than two views of one image do.",
-        needs=TWO_VIEWS,
-    ),
-    Range(
-        name="condition_number",
-        title="condition number",
-        collapsed=lambda r: 1e8,
-        spread=_one,
-        log=True,
-        how="Strongest over weakest direction; infinite if some direction holds nothing.",
-    ),
-    Range(
-        name="alpha_req",
-        title="alpha-ReQ",
-        collapsed=lambda r: 4.0,
-        spread=_zero,
-        how="How steeply the spectrum falls; near 1 in good features of natural images, and above "
-        "it in few directions. The bar ends at 4.",
-    ),
-    Range(
-        name="matrix_entropy",
-        title="matrix entropy",
-        collapsed=_zero,
-        spread=lambda r: math.log(r.dim),
-        how="Entropy of the eigenvalues, in nats.",
-    ),
-    Range(
-        name="singular_value_auc",
-        title="singular-value AUC",
-        collapsed=_one,
-        spread=lambda r: (r.dim + 1) / (2 * r.dim),
-        how="Area under the cumulative singular values: half if all are equal.",
-    ),
-    Range(
-        name="top_share",
-        title="largest eigenvalue",
-        collapsed=_one,
-        spread=lambda r: 1 / r.dim,
-        log=True,
-        how="Share of all variance along the strongest direction.",
-    ),
-    Range(
-        name="std",
-        title="std, l2-normalised",
-        collapsed=_zero,
-        spread=lambda r: r.dim**-0.5,
-        how="0 if all outputs point the same way. Blind to a spectrum with few directions.",
-    ),
-    Range(
-        name="mean_share",
-        title="energy of the mean",
-        collapsed=_one,
-        spread=_zero,
-        how="Share of the mean square that all outputs have in common.",
-    ),
-    Range(
-        name="uniformity",
-        title="uniformity",
-        collapsed=_zero,
-        spread=lambda r: -4.0,
-        how="Log of how close two images lie on the sphere, on average; 0 if all are one point. "
-        "The bar ends at −4, where noise of many dimensions lies.",
-    ),
-    Range(
-        name="alignment",
-        title="alignment",
-        collapsed=_zero,
-        spread=lambda r: 4.0,
-        neutral=True,
-        how="Mean squared distance of two views on the sphere; 2 if they have nothing in common. 0 "
-        "is perfect for spread-out outputs, and also what collapse gives.",
-        needs=TWO_VIEWS,
-    ),
-)
-
-
 def reading_row(
-    about: Range, readings: Readings, noise: Readings | None, start: Readings | None
+    about: Reading, readings: Readings, noise: Readings | None, start: Readings | None
 ) -> ReadingRow:
     """The reading in words and by its place in the range, beside noise and the random start."""
 
@@ -208,13 +40,11 @@ def reading_row(
             return Cell(text="∞")
         return cell(significant(value), otherwise=otherwise)
 
-    low, high = sorted((about.collapsed(readings), about.spread(readings)))
-    ends = [significant(low), significant(high)]
-    if about.collapsed(readings) > about.spread(readings):
-        ends.reverse()
+    collapsed, spread = _ends(about, readings)
+    ends = [significant(collapsed), significant(spread)]
     return ReadingRow(
         title=about.title,
-        how=about.how,
+        how=about.caption,
         value=told(readings, about.needs),
         noise=told(noise, "not known for noise"),
         start=told(start, "not known for the start"),
@@ -233,7 +63,7 @@ def reading_rows(diagnosis: Diagnosis) -> dict[str, list[ReadingRow]]:
         noise, start = diagnosis.noise.get(part), diagnosis.start.get(part)
         tables[part] = [
             reading_row(about, readings, noise, start)
-            for about in RANGES
+            for about in READINGS
             if not math.isnan(getattr(readings, about.name))
         ]
     return tables
@@ -244,7 +74,7 @@ def at_the_end(diagnosis: Diagnosis) -> list[str]:
     verdict = diagnosis.verdict
     said = []
     if math.isfinite(verdict.score):
-        said.append(f"Score {verdict.score:.2f}: 0 if nothing speaks for collapse, 1 if all does.")
+        said.append(f"Probability of collapse by these readings: {verdict.score:.2f}.")
     if diagnosis.collapsed and verdict.part is not None:
         said.append(f"Where: the {verdict.part}.")
     if verdict.since_step is not None:
@@ -256,12 +86,30 @@ def at_the_end(diagnosis: Diagnosis) -> list[str]:
     return said
 
 
-def _place(about: Range, of: Readings | None, shape: Readings) -> float | None:
+def neighbours(diagnosis: Diagnosis) -> list[str]:
+    """The accuracy of nearest neighbours on each part, where labels were given."""
+    labels = diagnosis.about.get("labels")
+    largest = labels.get("largest class", math.nan) if isinstance(labels, Mapping) else math.nan
+    chance = f" (always naming the largest class: {percent(largest)})" if largest > 0 else ""
+    return [
+        f"Nearest neighbours on the {part} name the right class for {percent(accuracy)}{chance}. "
+        "The verdict does not use labels."
+        for part, accuracy in diagnosis.knn.items()
+    ]
+
+
+def _ends(about: Reading, shape: Readings) -> tuple[float, float]:
+    """The end of the range where collapse lies, and the other one."""
+    assert about.collapsed is not None and about.spread is not None  # every part's reading has both
+    return about.collapsed(shape), about.spread(shape)
+
+
+def _place(about: Reading, of: Readings | None, shape: Readings) -> float | None:
     """Where a value lies between the ends, in [0, 1], with 0 at the collapsed end."""
     value = math.nan if of is None else getattr(of, about.name)
     if math.isnan(value):
         return None
-    ends = (about.collapsed(shape), about.spread(shape))
+    ends = _ends(about, shape)
     if about.log:
         value = math.log(max(value, 1e-300))
         ends = (math.log(max(ends[0], 1e-300)), math.log(max(ends[1], 1e-300)))

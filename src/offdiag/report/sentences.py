@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from offdiag.diagnostics.verdict import COLLAPSED, Kind, Verdict, judge
+from offdiag.diagnostics.run_verdict import judge_run
+from offdiag.diagnostics.verdict import COLLAPSED, Kind, Verdict
 from offdiag.report.numbers import epoch, percent, significant
 from offdiag.results.history import RunRecord
 from offdiag.results.readings import Readings
@@ -37,7 +38,7 @@ class Case:
 
     @property
     def collapsed(self) -> bool:
-        return self.verdict.kind in COLLAPSED
+        return self.verdict.kind in (*COLLAPSED, Kind.PROJECTION)
 
     @property
     def in_features(self) -> bool:
@@ -92,7 +93,7 @@ def cases(records: Sequence[RunRecord]) -> list[Case]:
     return [
         Case(
             record=record,
-            verdict=judge([row.observation() for row in record.history]),
+            verdict=judge_run(record),
             called=phrase if by_phrase else f"in run “{record.name}”",
         )
         for record, phrase in zip(records, phrases, strict=True)
@@ -218,7 +219,8 @@ def _collapses(run: Case, *, short: bool = False) -> str:
     what, collapse = ("it" if short else "the projection"), "collapses"
     if run.in_features:
         what, collapse = "the encoder's features", "collapse"
-    if run.verdict.kind is Kind.COMPLETE:
+    part = run.verdict.parts.get("encoder" if run.in_features else "projector")
+    if run.verdict.kind is Kind.COMPLETE or (part is not None and part.kind is Kind.COMPLETE):
         return f"{what} {collapse} completely, to nearly one point"
     bare = short and not run.in_features
     rank = f"{run.rank:.1f}" if bare else f"an effective rank of {_rank(run)}"

@@ -34,9 +34,11 @@ class Readings:
     alpha_req: float = NAN
     matrix_entropy: float = NAN
     singular_value_auc: float = NAN
+    isoscore: float = NAN
     top_share: float = NAN
     std: float = NAN
     mean_share: float = NAN
+    mean_cosine: float = NAN
     alignment: float = NAN
     uniformity: float = NAN
     lidar: float = NAN

@@ -2,22 +2,20 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from offdiag._checks import ConfigError, DataError, RunError
 from offdiag._types import Embeddings, Labels
 from offdiag.diagnostics.diagnosis import Diagnosis
-from offdiag.diagnostics.moments import Moments
-from offdiag.diagnostics.readings import noise_readings, read_part, readings_of
-from offdiag.diagnostics.sample import RowSample
-from offdiag.diagnostics.verdict import Kind, Verdict, judge, judge_embeddings
+from offdiag.diagnostics.readings import noise_readings
+from offdiag.diagnostics.run_verdict import gaussian_baselines, judge_run, observations
+from offdiag.diagnostics.verdict import Kind, Verdict, judge_embeddings
 from offdiag.embeddings.labels import NAMES as LABEL_NAMES
 from offdiag.embeddings.labels import open_labels
 from offdiag.embeddings.reader import (
@@ -26,24 +24,16 @@ from offdiag.embeddings.reader import (
     EmbeddingArray,
     arrays_of,
     open_embeddings,
-    rows_for,
 )
 from offdiag.evaluation.knn import NEIGHBOURS, TEMPERATURE, knn_accuracy
-from offdiag.results.history import CONFIG_FILE, METRICS_FILE, read_config, read_history
-from offdiag.results.observation import OBSERVATION_FILE, MonitorRecord, Observation
+from offdiag.results.history import CONFIG_FILE, METRICS_FILE, RunRecord
+from offdiag.results.observation import OBSERVATION_FILE, MonitorRecord
 from offdiag.results.readings import Readings
 from offdiag.runs.circumstances import circumstances
+from offdiag.runs.read_array import POSITION_ONLY, ReadArray, rank_bound, read_array
 
 Source = Path | str | Tensor | np.ndarray
 
-SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 2**28
-"""Rows kept for what needs rows (std, uniformity, alignment, LiDAR, neighbours), for each view."""
-LEAST_SAMPLE = 1_024
-MOST_DIM = 8_192
-"""Widest covariance that is kept: 0.5 GiB in float64, and its spectrum takes minutes."""
-MOST_VALUES = 2**26
-"""Most numbers that are read as a whole, where there are fewer rows than dimensions: about 2 GiB
-with the copies in float64."""
 QUERY_SHARE = 0.2
 
 
@@ -104,65 +94,35 @@ def _run(path: Path, name: str | None) -> Diagnosis:
     record = MonitorRecord.load(file)
     if not record.history:
         raise RunError(f"{file} has no observation yet: let the run go on for some steps.")
-    return _of_history(name or record.name, record.history, record.noise, dict(record.about), {})
+    return _of_record(record, name or record.name, dict(record.about), {})
 
 
 def _own_run(directory: Path, name: str) -> Diagnosis:
-    described = read_config(directory)
-    rows = read_history(directory / METRICS_FILE)
-    if not rows:
-        raise RunError(
-            f"{directory} has no readings yet: train for at least one epoch, or resume it."
-        )
+    record = RunRecord.load(directory)
     parts = {"features": "encoder", "projection": "projector"}
-    knn = {parts[part]: value for part, value in (rows[-1].knn or {}).items()}
-    history = [row.observation() for row in rows]
-    return _of_history(name, history, {}, described, knn)
+    knn = {parts[part]: value for part, value in (record.history[-1].knn or {}).items()}
+    about = {"config": record.config, "circumstances": record.circumstances}
+    return _of_record(record, name, about, knn)
 
 
-def _of_history(
-    name: str,
-    history: Sequence[Observation],
-    noise: Mapping[str, Readings],
-    about: dict[str, Any],
-    knn: Mapping[str, float],
+def _of_record(
+    record: RunRecord | MonitorRecord, name: str, about: dict[str, Any], knn: Mapping[str, float]
 ) -> Diagnosis:
-    last = history[-1]
-    known = {
-        part: noise_readings(readings.rows, readings.dim, views=_views(readings))
-        for part, readings in last.parts.items()
-        if part not in noise and readings.rows > 1
-    } | {part: readings for part, readings in noise.items() if part in last.parts}
-    # In the order of the parts, whoever knew them.
-    known = {part: known[part] for part in last.parts if part in known}
-    notes = tuple(note for part, read in last.parts.items() for note in _rank_bound(part, read))
-    first = history[0]
+    history = observations(record)
+    first, last = history[0], history[-1]
+    known = record.noise if isinstance(record, MonitorRecord) else {}
     return Diagnosis(
         name=name,
-        verdict=judge(history, noise=known or None),
+        verdict=judge_run(record),
         readings=last.parts,
-        noise=known,
+        noise=gaussian_baselines(history, known),
         start=first.parts if first.step == 0 and len(history) > 1 else {},
         head=last.head,
-        history=tuple(history),
+        history=history,
         knn=knn,
-        notes=notes,
+        notes=tuple(note for part, read in last.parts.items() for note in rank_bound(part, read)),
         about=about,
     )
-
-
-def _views(readings: Readings) -> int:
-    return 2 if math.isfinite(readings.alignment) else 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Read:
-    """One array's readings, and the rows that were kept of it with their places."""
-
-    readings: Readings
-    rows: Embeddings
-    places: Int[Tensor, " rows"]
-    notes: tuple[str, ...]
 
 
 def _embeddings(
@@ -182,12 +142,12 @@ def _embeddings(
         others = dict(zip(arrays, opened, strict=False))
         _same_shapes(list(arrays.values()), opened)
     classes, where = _labels(source, labels, next(iter(arrays.values())), tokens)
-    read = {part: _read(array, others.get(part)) for part, array in arrays.items()}
+    read = {part: read_array(array, others.get(part)) for part, array in arrays.items()}
     noise = {
         part: noise_readings(array.rows, array.dim, views=2 if part in others else 1)
         for part, array in arrays.items()
     }
-    verdicts = {part: judge_embeddings(one.readings, noise[part]) for part, one in read.items()}
+    verdicts = {part: _judged(one, noise[part]) for part, one in read.items()}
     knn, chance = {}, math.nan
     if classes is not None:
         for part, one in read.items():
@@ -216,6 +176,19 @@ def _embeddings(
         knn=knn,
         notes=tuple(note for one in read.values() for note in one.notes),
         about=about | circumstances(),
+    )
+
+
+def _judged(read: ReadArray, baseline: Readings) -> Verdict:
+    verdict = judge_embeddings(read.readings, baseline)
+    if not read.by_position > POSITION_ONLY:
+        return verdict
+    return replace(
+        verdict,
+        kind=Kind.COMPLETE,
+        score=1.0,
+        sentence=f"The tokens depend on their position and not on the image: "
+        f"{100 * read.by_position:.2f}\u00a0% of their variance lies between positions.",
     )
 
 
@@ -255,95 +228,6 @@ def _labels(
         )
     where = str(labels) if isinstance(labels, str | Path) else "in memory"
     return open_labels(labels, rows=array.rows), where
-
-
-def _read(array: EmbeddingArray, other: EmbeddingArray | None) -> _Read:
-    if array.rows <= array.dim:
-        return _read_few(array, other)
-    if array.dim > MOST_DIM:
-        raise DataError(
-            f"{array.where} is {array.dim:,} wide, and its covariance is kept up to {MOST_DIM:,}: "
-            "give a random choice of its columns, or pool it."
-        )
-    capacity = min(max(SAMPLE_BYTES // (4 * array.dim), LEAST_SAMPLE), SAMPLE_ROWS)
-    moments, sample = Moments(array.dim), RowSample(capacity)
-    places = RowSample(capacity)  # the same seed: the places of the rows that `sample` keeps
-    first, zeros = 0, 0
-    rows = rows_for(array.dim)
-    streams = [one.chunks(rows) for one in (array, other) if one is not None]
-    for pieces in zip(*streams, strict=True):
-        piece = pieces[0]
-        moments.update(piece)
-        sample.update(*pieces)
-        numbers = torch.arange(first, first + len(piece), dtype=torch.float64)
-        places.update(numbers[:, None])
-        zeros += int((piece == 0).all(1).sum())
-        first += len(piece)
-    variances = moments.covariance().diagonal()
-    return _Read(
-        readings=readings_of(moments, *sample.rows),
-        rows=sample.rows[0],
-        places=places.rows[0][:, 0].long(),
-        notes=_notes(array, variances, zeros),
-    )
-
-
-def _read_few(array: EmbeddingArray, other: EmbeddingArray | None) -> _Read:
-    """Fewer rows than dimensions: all of them at once, by the products of rows with rows."""
-    if array.rows * array.dim > MOST_VALUES or array.rows > MOST_DIM:
-        raise DataError(
-            f"{array.where} has {array.rows:,} rows of width {array.dim:,}, too much to read at "
-            "once, which fewer rows than columns need: give a random choice of its columns."
-        )
-    both = [
-        torch.cat(list(one.chunks(rows_for(array.dim))))
-        for one in (array, other)
-        if one is not None
-    ]
-    z = both[0]
-    readings = read_part(*both)
-    return _Read(
-        readings=readings,
-        rows=z,
-        places=torch.arange(len(z)),
-        notes=(
-            *_rank_bound(array.where, readings),
-            *_notes(
-                array, (z.double() - z[0].double()).square().sum(0), int((z == 0).all(1).sum())
-            ),
-        ),
-    )
-
-
-def _rank_bound(what: str, readings: Readings) -> tuple[str, ...]:
-    rows, dim = readings.rows, readings.dim
-    if not 0 < rows <= dim:
-        return ()
-    return (
-        f"{what}: {rows:,} rows of width {dim:,} span at most {rows - 1:,} directions, so no rank "
-        f"can exceed that, and every rank is too low: give at least {10 * dim:,} rows.",
-    )
-
-
-def _notes(array: EmbeddingArray, variances: Float[Tensor, " dim"], zeros: int) -> tuple[str, ...]:
-    constant = int((variances == 0).sum())
-    if constant == array.dim:
-        kind = "zero" if zeros == array.rows else "the same"
-        return (
-            f"{array.where}: all {array.rows:,} rows are {kind}. If the network is not to blame, "
-            "see whether the file was ever filled.",
-        )
-    notes = []
-    if constant:
-        notes.append(
-            f"{array.where}: {constant:,} of {array.dim:,} columns are constant and hold nothing."
-        )
-    if zeros:
-        notes.append(
-            f"{array.where}: {zeros:,} of {array.rows:,} rows are all zero: dead units, or rows "
-            "that were never filled."
-        )
-    return tuple(notes)
 
 
 def _knn(rows: Embeddings, classes: Labels) -> tuple[float, float]:
