@@ -63,8 +63,15 @@ def _change(cause: Cause, evidence: Evidence) -> str:
     return cause.change.get(str(evidence.about.get("library", "torch")), cause.change["torch"])
 
 
+class _Blank(dict[str, str]):
+    """A blank for each number that a template takes and nobody measured."""
+
+    def __missing__(self, key: str) -> str:
+        return key
+
+
 def _plain(template: str) -> str:
-    return template.format(value="", bound="", step="", part="part")
+    return template.format_map(_Blank())
 
 
 def _order(finding: Finding) -> tuple[int, int, float]:

@@ -226,6 +226,10 @@ class Collector:
         if len(seen) == 1:
             targets = self._outputs.get("target", [])
             other = [t for t in targets[:1] if t.shape == seen[0].shape]
+        if len(seen) == 2 and seen[0].shape == seen[1].shape:
+            spread = (seen[0] - seen[0].mean(0)).norm()
+            if spread > 0:
+                marks["views/difference"] = float((seen[0] - seen[1]).norm() / spread)
         if seen and other:
             marks["views/partner"] = inputs.partners(seen[0], other[0])
             marks["views/rows"] = float(min(len(seen[0]), inputs.ROWS))
@@ -251,9 +255,10 @@ class Collector:
             rows = self._outputs.get(part, [])
             if force.ndim == 2:
                 marks["loss/spreading"] = gradients.spreading(force, flows[0].at)
-                marks["loss/pull"] = self._purest(
-                    force, flows[0].at, rows[1:] + self._outputs.get("target", [])
-                )
+                others = rows[1:] + self._outputs.get("target", [])
+                marks["loss/pull"] = self._purest(force, flows[0].at, others)
+                # Away from every partner: the least of the opposite force's pulls.
+                marks["loss/push"] = -self._purest(-force, flows[0].at, others)
         elif self._flows.get(part):
             marks[f"{part}/felt"] = 0.0
         return marks
@@ -286,6 +291,7 @@ class Collector:
             marks[f"{part}/outputs_finite"] = float(finite)
             if finite and len(rows) > 1:
                 spread = rows.std(0, unbiased=False)
+                marks[f"{part}/spread"] = float(spread.norm())
                 marks[f"{part}/dead"] = float((spread <= 1e-7 * rows.abs().amax()).float().mean())
                 marks[f"{part}/zeros"] = float((rows == 0).float().mean())
             if rows.dtype is torch.float16:
