@@ -107,6 +107,27 @@ def only_attraction(bound: float, *, predictor: bool) -> Look:
     return look
 
 
+def loss_repels(bound: float) -> Look:
+    """The force drives a view away from every partner, by the median of the first readings.
+
+    At the prediction where there is one, else at the projection; not asked of prototypes, whose
+    rows are logits.
+    """
+
+    def look(evidence: Evidence) -> Red | bool | None:
+        if evidence.series("assign/student_entropy"):
+            return None
+        series = evidence.series("prediction/push") or evidence.series("loss/push")
+        first = [value for _, value in series[:6]]
+        if len(first) < 2:
+            return None
+        if median(first) > bound:
+            return True
+        return Red(value=median(first), step=series[0][0], part="projector")
+
+    return look
+
+
 def not_trained(part: str) -> Look:
     """A part with parameters that does not move while another does."""
 

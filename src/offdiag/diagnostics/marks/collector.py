@@ -112,6 +112,8 @@ class Collector:
         """The calls of this part so far were of another pass than the one that trains."""
         self._outputs.pop(part, None)
         self._flows.pop(part, None)
+        if part == "predictor":
+            self._flows.pop("made", None)
         if part == "encoder":
             self._views = []
 
@@ -181,6 +183,7 @@ class Collector:
                     self._marks["predictor/identity"] = 1.0
                 else:
                     self._keep(flows, gradients.Flow(given, output))
+                    self._keep(self._flows.setdefault("made", []), gradients.Flow(output, None))
         elif output.requires_grad:
             self._keep(flows, gradients.Flow(output, None))
 
@@ -261,6 +264,11 @@ class Collector:
                 marks["loss/push"] = -self._purest(-force, flows[0].at, others)
         elif self._flows.get(part):
             marks[f"{part}/felt"] = 0.0
+        made = [flow for flow in self._flows.get("made", []) if flow.total is not None]
+        if made and made[0].at.ndim == 2:
+            others = [*self._outputs.get("target", []), *self._outputs.get(part, [])]
+            force = -made[0].total.float()  # type: ignore[union-attr]
+            marks["prediction/push"] = -self._purest(-force, made[0].at, others)
         return marks
 
     def _leak(self, flow: gradients.Flow) -> float:
