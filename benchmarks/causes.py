@@ -46,7 +46,7 @@ from offdiag.diagnostics.monitor import Monitor
 from offdiag.evaluation.knn import knn_accuracy
 from offdiag.results.observation import MonitorRecord, Observation
 
-STEPS, BATCH, SIDE, WIDTH = 160, 96, 8, 64
+STEPS, BATCH, SIDE, WIDTH = 120, 64, 8, 64
 TUNED_FAMILIES = ("simsiam", "vicreg", "dino", "jepa")
 TUNED_DATA = "digits"
 LOST = 0.1
@@ -155,16 +155,15 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def encoder(settings: Settings, channels: int = 1) -> nn.Module:
+def encoder(settings: Settings) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(channels, 32, 3, stride=2, padding=1),
-        nn.BatchNorm2d(32),
-        nn.ReLU(),
-        nn.Conv2d(32, WIDTH, 3, padding=1),
-        nn.BatchNorm2d(WIDTH),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
+        nn.Linear(SIDE**2, 128),
+        nn.BatchNorm1d(128),
+        nn.ReLU(),
+        nn.Linear(128, WIDTH),
+        nn.BatchNorm1d(WIDTH),
+        nn.ReLU(),
     )
 
 

@@ -18,6 +18,7 @@ from torch.nn.functional import cosine_similarity
 from torch.utils.checkpoint import checkpoint
 
 from offdiag._checks import ConfigError
+from offdiag.diagnostics import processes
 from offdiag.diagnostics.moments import Moments
 from offdiag.diagnostics.monitor import Monitor
 from offdiag.diagnostics.pooling import all_tokens, first_token, mean_of_tokens
@@ -497,6 +498,32 @@ def test_whatever_the_logger_it_gets_every_number(logger):
     assert last.keys() == expected.keys()
 
 
+class RealWandb:
+    """As wandb does: what comes with a step below the last one's is dropped."""
+
+    def __init__(self):
+        self.at, self.rows, self.metrics = 0, [], {}
+
+    def define_metric(self, name, step_metric=None):
+        self.metrics[name] = step_metric
+
+    def log(self, metrics, step=None):
+        if step is None or step >= self.at:
+            self.rows.append(metrics)
+            self.at = self.at + 1 if step is None else step
+
+
+def test_wandb_keeps_the_readings_under_a_step_of_their_own():
+    logger = RealWandb()
+    logger.at = 1_000  # the loop logs more often than it steps
+    _, monitor, _ = train(net(), watch=lambda m: every_step(m, logger=logger))
+    assert [row["offdiag/step"] for row in logger.rows] == [0, 1, 2]
+    assert logger.metrics == {"offdiag/step": None, "offdiag/*": "offdiag/step"}
+    assert logger.rows[0].keys() == {"offdiag/step"} | {
+        "offdiag/" + name for name in monitor.history[0].scalars()
+    }
+
+
 def test_what_is_no_logger_is_one_sentence():
     for logger, name in ((3, "int"), (logging.getLogger(), "RootLogger")):
         with pytest.raises(ConfigError, match=f"got {name}"):
@@ -618,3 +645,49 @@ def test_two_processes_read_the_global_batch(tmp_path):
     assert record.about["processes"] == 2
     assert record.history == tuple(monitor.history)
     same_history(monitor, alone, rel=1e-4)
+
+
+ALONE = """
+import sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parents[1] / "src")]
+from test_monitor import first_process_alone
+first_process_alone(1, Path(sys.argv[2]))
+"""
+
+
+def first_process_alone(rank: int, folder: Path) -> Monitor | None:
+    meet = f"file://{folder}/meet"
+    dist.init_process_group(
+        "gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
+    try:
+        model = net(norm=False)
+        ddp = nn.parallel.DistributedDataParallel(Both(model))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        monitor = every_step(ddp).attach_optimizer(optimizer) if rank == 0 else None
+        for step in range(3):
+            optimizer.zero_grad()
+            ddp(*(view.chunk(2)[rank] for view in views(step))).backward()
+            optimizer.step()
+        return monitor
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_monitor_in_one_process_alone_says_so_and_does_not_hang(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "WAIT_SECONDS", 0.5)
+    command = [sys.executable, "-c", ALONE, str(Path(__file__).parent), str(tmp_path)]
+    other = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        with pytest.warns(
+            UserWarning, match="processes 1 have no monitor: process 0 reads its own"
+        ):
+            monitor = first_process_alone(0, tmp_path)
+        _, errors = other.communicate(timeout=60)
+        assert other.returncode == 0, errors
+    finally:
+        other.kill()
+        other.communicate()
+    assert [o.step for o in monitor.history] == [0, 1, 2]
+    assert monitor.history[0].parts["encoder"].rows == BATCH

@@ -716,7 +716,7 @@ class Monitor:
             )
 
     def _warn_of_silence(self) -> None:
-        if self._unheard:
+        if self._unheard or self._troubles:  # what was heard and could not be read is said already
             return
         self._unheard = True
         parts = ", ".join(f"{part} ({tap.name})" for part, tap in self.taps.items())

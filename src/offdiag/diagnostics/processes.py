@@ -62,12 +62,12 @@ class Presence:
         if self._store is not None:
             self._store.set(f"{self.name}/{dist.get_rank()}", "here")
 
-    def missing(self, *, wait_seconds: float = WAIT_SECONDS) -> list[int]:
+    def missing(self) -> list[int]:
         """The ranks that have no monitor, after a wait if need be; all processes find the same."""
         if self._store is None:
             return []
         missing = list(range(dist.get_world_size()))
-        end = time.monotonic() + wait_seconds
+        end = time.monotonic() + WAIT_SECONDS
         while missing:
             missing = [rank for rank in missing if not self._store.check([f"{self.name}/{rank}"])]
             if not missing or time.monotonic() > end:
