@@ -12,9 +12,9 @@ scaled and covered with noise); for rl two random walks that are seen through ra
 Each run is OUT/<data>/<family>-<fault>-<seed>.json: marks, findings, accuracy. A run that is there
 is not made again.
 
-Tuned on: TUNED_FAMILIES on TUNED_DATA. All else is held out. A run is harmed if frozen features'
-kNN accuracy lost more than a tenth of the way from the healthy runs' best of its family and data
-to chance.
+Tuned on: TUNED_FAMILIES on TUNED_DATA. All else is held out. A run is harmed if the kNN accuracy of
+its frozen features, or of its projection, lost more than a tenth of the way from the healthy runs'
+mean of its family and data to chance.
 """
 
 import argparse
@@ -185,6 +185,11 @@ class Family(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         return self.backbone(x)
+
+    def projection(self, x: Tensor) -> Tensor:
+        """Where the loss compares: the projector's output, or the features where there is none."""
+        head = getattr(self, "projection_head", None) or getattr(self, "student_head", None)
+        return self.features(x) if head is None else head(self.features(x))
 
     def follow(self) -> None: ...
 
@@ -550,7 +555,8 @@ def run(data: str, family: str, fault: str, seed: int) -> dict[str, Any]:
         "family": family,
         "fault": fault,
         "seed": seed,
-        "accuracy": accuracy(model, source, settings),
+        "accuracy": accuracy(model, source, settings, model.features),
+        "projected": accuracy(model, source, settings, model.projection),
         "loss": float(loss.detach()),
         "marks": [[row.step, dict(row.marks)] for row in (*record.checks, *record.history)],
         "about": dict(record.about),
@@ -584,11 +590,16 @@ def groups_of(model: Family, settings: Settings, rate: float) -> list[dict[str, 
 
 
 @torch.no_grad()
-def accuracy(model: Family, source: tuple[Tensor, ...], settings: Settings) -> float:
-    """kNN accuracy of the frozen encoder's features on the half that was not trained on."""
+def accuracy(
+    model: Family,
+    source: tuple[Tensor, ...],
+    settings: Settings,
+    embed: Callable[[Tensor], Tensor],
+) -> float:
+    """kNN accuracy of a frozen part's outputs on the half that was not trained on."""
     model.eval()
     half = len(source[0]) // 2
-    features = model.features(shown(source[0], settings))
+    features = embed(shown(source[0], settings))
     if not features.isfinite().all():
         return math.nan
     labels = source[-1]
@@ -629,65 +640,73 @@ def restored(marks: dict[str, Any]) -> dict[str, float]:
     return {name: math.nan if value is None else value for name, value in marks.items()}
 
 
-def score(out: Path) -> None:
+def score(out: Path, only: str | None) -> None:
     rows = [json.loads(path.read_text()) for path in sorted(out.glob("*/*.json"))]
-    best: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        if row["fault"] == "healthy" and row["accuracy"] is not None:
-            best.setdefault((row["data"], row["family"]), []).append(row["accuracy"])
     halves: dict[str, list[dict[str, Any]]] = {"tuned": [], "held out": []}
     for row in rows:
         tuned = row["family"] in TUNED_FAMILIES and row["data"] == TUNED_DATA
         halves["tuned" if tuned else "held out"].append(row)
     for half, members in halves.items():
-        if members:
+        if members and only in (None, half):
             print(f"\n== {half}: {len(members)} runs")
-            report(members, {key: sum(v) / len(v) for key, v in best.items()})
+            report(members)
 
 
-def report(rows: list[dict[str, Any]], best: dict[tuple[str, str], float]) -> None:
-    first = third = harmed = 0
-    steps, misses = [], []
-    healthy = [row for row in rows if row["fault"] == "healthy"]
-    alarmed = [(row, found) for row in healthy if (found := findings_of(row))]
-    for row in rows:
-        if row["fault"] == "healthy":
-            continue
-        top = best.get((row["data"], row["family"]), math.nan)
-        chance = 1 / 9 if row["family"] == "rl" else 0.1
-        got = chance if row["accuracy"] is None else row["accuracy"]
-        if not (top - got) / (top - chance) > LOST:
-            continue
-        harmed += 1
-        found = findings_of(row)
-        named = FAULTS[row["fault"]].named
-        first += bool(found[:1]) and found[0] in named
-        third += any(key in named for key in found[:3])
-        if not (found[:1] and found[0] in named):
-            misses.append(
-                f"  {row['data']:<9}{row['family']:<9}{row['fault']:<18} seed {row['seed']} "
-                f"accuracy {got:.2f} of {top:.2f}: {', '.join(found) or 'nothing named'}"
-            )
-        known = [
-            s for s in sorted({s for s, _ in row["marks"]}) if set(findings_of(row, s)) & set(named)
+def harmed_by(row: dict[str, Any], healthy: list[dict[str, Any]]) -> float:
+    """The larger share that was lost, of features and projection; 1: nothing but chance is left."""
+    chance = 1 / 9 if row["family"] == "rl" else 0.1
+    lost = []
+    for what in ("accuracy", "projected"):
+        same = [
+            r[what] for r in healthy if (r["data"], r["family"]) == (row["data"], row["family"])
         ]
-        if known:
-            steps.append(known[0])
-    print(
-        f"harmed {harmed}: first {first} ({100 * first / max(harmed, 1):.0f} %), "
-        f"among three {third} ({100 * third / max(harmed, 1):.0f} %); "
-        f"healthy {len(healthy)}, of which a cause was named in {len(alarmed)}"
-    )
-    if steps:
-        ordered = sorted(steps)
-        early = sum(step <= 5 for step in steps)
+        best = sum(same) / len(same)
+        got = chance if row[what] is None else row[what]
+        lost.append((best - got) / (best - chance))
+    return max(lost)
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    healthy = [row for row in rows if row["fault"] == "healthy"]
+    broken = [row for row in rows if row["fault"] != "healthy"]
+    found = {id(row): findings_of(row) for row in rows}
+    for words, members in (
+        ("harmed", [row for row in broken if harmed_by(row, healthy) > LOST]),
+        ("not harmed", [row for row in broken if harmed_by(row, healthy) <= LOST]),
+    ):
+        named = [(found[id(row)], FAULTS[row["fault"]].named) for row in members]
+        first = sum(bool(keys) and keys[0] in wanted for keys, wanted in named)
+        three = sum(any(key in wanted for key in keys[:3]) for keys, wanted in named)
+        nothing = sum(not keys for keys, _ in named)
+        most = max(len(members), 1)
         print(
-            f"first named at step {ordered[len(ordered) // 2]} (median), by step 5 in {early} of "
-            f"{len(steps)}"
+            f"{words} {len(members)}: first {first} ({100 * first / most:.1f} %), among three "
+            f"{three} ({100 * three / most:.1f} %), nothing named {nothing}"
         )
-    for row, found in alarmed:
-        print(f"  healthy {row['data']} {row['family']} seed {row['seed']}: {', '.join(found)}")
-    print("\n".join(misses))
+        steps = sorted(step for row in members if (step := first_named(row)) is not None)
+        if steps:
+            early = sum(step <= 5 for step in steps)
+            print(
+                f"  first named at step {steps[len(steps) // 2]} of {STEPS} (median), by step 5 in "
+                f"{early} of {len(steps)}"
+            )
+        for row, (keys, wanted) in zip(members, named, strict=True):
+            if not (keys and keys[0] in wanted):
+                print(
+                    f"  {row['data']:<9}{row['family']:<9}{row['fault']:<19}{row['seed']} "
+                    f"lost {harmed_by(row, healthy):5.2f}: {', '.join(keys) or 'nothing named'}"
+                )
+    alarmed = [row for row in healthy if found[id(row)]]
+    print(f"healthy {len(healthy)}: a cause named in {len(alarmed)}")
+    for row in alarmed:
+        print(f"  {row['data']} {row['family']} {row['seed']}: {', '.join(found[id(row)])}")
+
+
+def first_named(row: dict[str, Any]) -> int | None:
+    """The first step by which the fault is among the causes that are named."""
+    wanted = set(FAULTS[row["fault"]].named)
+    steps = sorted({step for step, _ in row["marks"]})
+    return next((step for step in steps if wanted & set(findings_of(row, step))), None)
 
 
 def main() -> None:
@@ -698,9 +717,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--faults", nargs="+", choices=["healthy", *FAULTS])
     parser.add_argument("--score", action="store_true")
+    parser.add_argument("--half", choices=["tuned", "held out"])
     options = parser.parse_args()
     if options.score:
-        score(options.out)
+        score(options.out, options.half)
         return
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

@@ -12,6 +12,8 @@ from offdiag.diagnostics.causes.cause import Look, Red
 from offdiag.diagnostics.causes.evidence import Evidence, unbroken
 from offdiag.results.readings import NAN
 
+LEAST_ROWS = 8
+"""Of fewer rows no direction can be told from chance."""
 EARLY = 5
 """Up to this step the outputs are still much as at the initialisation."""
 
@@ -115,7 +117,7 @@ def loss_repels(bound: float) -> Look:
     """
 
     def look(evidence: Evidence) -> Red | bool | None:
-        if evidence.series("assign/student_entropy"):
+        if evidence.series("assign/student_entropy") or evidence.last("modes/rows") < LEAST_ROWS:
             return None
         series = evidence.series("prediction/push") or evidence.series("loss/push")
         first = [value for _, value in series[:6]]
@@ -249,23 +251,29 @@ def step_too_small(bound: float) -> Look:
     return look
 
 
-def step_too_large(bound: float) -> Look:
-    """The median relative update of a part, after the first steps, is above the bound."""
+def step_too_large(bound: float, *, once: float) -> Look:
+    """A part's update stays above the bound, or was so large once that little was left.
+
+    With normalised layers a huge first step only makes the weights long, and later relative
+    updates look small: so one update above `once` counts for good.
+    """
 
     def look(evidence: Evidence) -> Red | bool | None:
         measured = False
-        worst: Red | None = None
+        found: list[Red] = []
         for part in ("encoder", "projector", "predictor"):
             series = evidence.series(f"{part}/update")
-            if len(series) < 3:
-                continue
-            measured = True
-            recent = [value for _, value in series[-5:]]
-            typical = median(recent)
-            if typical > bound and (worst is None or typical > worst.value):
+            measured = measured or len(series) > 0
+            jumps = [(step, value) for step, value in series if value > once]
+            if jumps:
+                found.append(Red(value=jumps[0][1], step=jumps[0][0], part=part))
+            elif len(series) >= 5 and median([v for _, v in series[-5:]]) > bound:
                 since = unbroken(series, lambda value: value > bound)
-                worst = Red(value=typical, step=since or series[0][0], part=part)
-        return worst or (True if measured else None)
+                typical = median([value for _, value in series[-5:]])
+                found.append(Red(value=typical, step=since or series[0][0], part=part))
+        if found:
+            return min(found, key=lambda red: (red.step, -red.value))
+        return True if measured else None
 
     return look
 
@@ -343,6 +351,25 @@ def views_unpaired(trials: int) -> Look:
     return look
 
 
+def bottleneck(bound: float) -> Look:
+    """A linear layer that is narrower than the bound, and than the part's own output."""
+
+    def look(evidence: Evidence) -> Red | bool | None:
+        measured = False
+        for part in ("projector", "encoder"):
+            series = evidence.series(f"{part}/narrowest")
+            if not series:
+                continue
+            measured = True
+            step, width = series[-1]
+            out = evidence.last(f"{part}/width")
+            if width < bound and not width >= out:
+                return Red(value=width, step=series[0][0], part=part)
+        return True if measured else None
+
+    return look
+
+
 def sharpening_off(bound: float) -> Look:
     """The teacher's temperature is not below the student's."""
     return below("assign/sharpening", bound)
@@ -409,9 +436,9 @@ def variance_unheld(bound: float) -> Look:
     def look(evidence: Evidence) -> Red | bool | None:
         series = evidence.series("loss/spreading")
         spreads = evidence.series("projector/spread") or evidence.series("encoder/spread")
-        if len(series) < 3 or len(spreads) < 3:
+        if len(series) < 3 or len(spreads) < 3 or evidence.series("assign/student_entropy"):
             return None
-        if any(value > 0.02 for _, value in series[-5:]):
+        if any(value > 0.02 for _, value in series[-5:]) or not any(v for _, v in spreads):
             return True
         typical = median([value for _, value in series])
         fallen = spreads[-1][1] / max(value for _, value in spreads)

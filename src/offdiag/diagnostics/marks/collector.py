@@ -243,8 +243,9 @@ class Collector:
         shares = [(flow.share_elsewhere(), flow) for flow in self._flows.get("predictor", [])]
         shares = [(share, flow) for share, flow in shares if share == share]
         if shares:
-            marks["target/gradient"] = max(share for share, _ in shares)
-            marks["target/pull"] = self._leak(shares[0][1])
+            share, flow = max(shares, key=lambda one: one[0])
+            marks["target/gradient"] = share
+            marks["target/pull"] = self._leak(flow)
         reached = [flow for flow in self._flows.get("target", []) if flow.total is not None]
         if reached:
             marks["target/gradient"] = float(any(flow.total.abs().sum() > 0 for flow in reached))  # type: ignore[union-attr]
@@ -358,6 +359,8 @@ class Collector:
         for part in ("encoder", "projector"):
             if part in taps and (width := modes.narrowest(unwrapped(taps[part].module))):
                 marks[f"{part}/narrowest"] = float(width)
+            if seen := self._outputs.get(part):
+                marks[f"{part}/width"] = float(seen[0].shape[1])
         return marks
 
     def _of_optimizers(self) -> Marks:

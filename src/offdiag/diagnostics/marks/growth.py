@@ -10,6 +10,7 @@ into decay and gradient, parts, and terms of the loss. A Jacobian-vector product
 finite step, whose noise adds variance to weak directions.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 
 import torch
@@ -57,7 +58,8 @@ def output_change(
         states = {f"inside.{name}": value.clone() for name, value in buffers.items()}
         return torch.func.functional_call(holder, {**names, **states}, ())
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.func still scripts at its first use
         made, change, *_ = torch.func.jvp(outputs, (primal,), (tangent,))
         return made, change
 
