@@ -619,7 +619,7 @@ def plan(families: list[str], data: list[str], seeds: int) -> list[tuple[str, st
         if fault == "healthy" or family in FAULTS[fault].families
     ] + [  # healthy runs are needed in number, for false alarms
         (one, family, "healthy", seed)
-        for seed in range(seeds, seeds + 3)
+        for seed in range(seeds, seeds + 2)
         for one in data
         for family in families
     ]

@@ -19,11 +19,11 @@ from torch.utils.checkpoint import checkpoint
 
 from offdiag._checks import ConfigError
 from offdiag.diagnostics import processes
+from offdiag.diagnostics.head_matrix import head_matrix
 from offdiag.diagnostics.moments import Moments
 from offdiag.diagnostics.monitor import Monitor
 from offdiag.diagnostics.pooling import all_tokens, first_token, mean_of_tokens
 from offdiag.diagnostics.readings import readings_of
-from offdiag.diagnostics.stream import head_matrix
 from offdiag.results.observation import MonitorRecord
 from offdiag.results.readings import Readings
 

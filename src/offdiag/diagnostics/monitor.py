@@ -22,6 +22,7 @@ from offdiag._types import Covariance
 from offdiag.diagnostics.cadence import Cadence
 from offdiag.diagnostics.causes.cause import Finding, Strength
 from offdiag.diagnostics.causes.find import alarms, find_causes
+from offdiag.diagnostics.head_matrix import head_matrix
 from offdiag.diagnostics.hooks import ForwardHook, Handles, StepHook, forget_compiled
 from offdiag.diagnostics.hooks import optimizer_inside as _optimizer_inside
 from offdiag.diagnostics.loggers import logging_to
@@ -32,7 +33,7 @@ from offdiag.diagnostics.processes import Presence, agreed, gathered, grouped
 from offdiag.diagnostics.readings import noise_readings
 from offdiag.diagnostics.record_file import RecordFile
 from offdiag.diagnostics.rows import Rows
-from offdiag.diagnostics.stream import Stream, head_matrix, read_predictor, read_stream
+from offdiag.diagnostics.stream import Stream, read_predictor, read_stream
 from offdiag.diagnostics.verdict import judge as _judge
 from offdiag.results.observation import PARTS, Check, MonitorRecord, Note, Observation
 from offdiag.results.readings import NAN, Readings
@@ -456,7 +457,7 @@ class Monitor:
                 self._rows.learn(part, kept, unwrapped(module))
                 read(kept)
         if part == "predictor":
-            self._head = head_matrix(module)
+            self._head = head_matrix(unwrapped(module))
         self._count_work(part, module, arguments, tensor)
 
     def _kind(self, part: str, module: nn.Module, tensor: Tensor) -> int:

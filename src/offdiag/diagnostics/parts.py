@@ -124,7 +124,7 @@ SCHEMES: Mapping[str, Scheme] = {
         "encoder": ("encoder",),
         "projector": ("projector",),
         "predictor": ("head",),
-        "target": ("target_projector",),
+        "target": ("target_projector", "target_encoder"),
     },
     "others": {
         "encoder": ("backbone", "encoder", "online_encoder", "online_network", "net"),
