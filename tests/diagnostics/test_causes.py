@@ -1,12 +1,14 @@
 """Laws of naming causes: a pure function of recorded marks, the strongest evidence first."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from offdiag.diagnostics.causes.catalogue import CAUSES
 from offdiag.diagnostics.causes.cause import State, Strength
 from offdiag.diagnostics.causes.find import alarms, find_causes
+from offdiag.diagnostics.causes.table import table
 from offdiag.results.observation import Check, MonitorRecord, Observation
 
 Marks = dict[str, float]
@@ -214,3 +216,8 @@ def test_marks_survive_the_file(tmp_path):
     loaded = MonitorRecord.load(file)
     assert loaded.checks[0].marks["a/b"] == 1.5 and math.isnan(loaded.checks[0].marks["c/d"])
     assert loaded.history[0].marks == {"a/b": 2.5}
+
+
+def test_the_docs_have_the_catalogue_as_it_is():
+    page = (Path(__file__).parents[2] / "docs" / "causes.md").read_text()
+    assert table(CAUSES) in page
