@@ -546,10 +546,10 @@ def test_verdicts_of_collapse_in_a_row_ask_for_a_stop():
     assert asked == [False, False, False, False, True]
 
 
-def test_a_monitor_that_hears_nothing_says_so_once():
+def test_a_monitor_that_sees_nothing_says_so_once():
     model = net()
     monitor = every_step(model)
-    with pytest.warns(UserWarning, match=r"heard nothing at step 0: none of encoder \(backbone\)"):
+    with pytest.warns(UserWarning, match=r"saw nothing at step 0: none of encoder \(backbone\)"):
         monitor.step()
     assert monitor.step() is None and monitor.history == []
 

@@ -82,7 +82,7 @@ def _sentence(found: Why) -> str:
     """What follows, and no more."""
     first = next(iter(found.effects()), None)
     if first is None or not first.certain:
-        return "No change brings directions back for certain: more seeds or steps may tell."
+        return "No change brings directions back for certain: more seeds or steps may decide."
     if first.slower:
         return (
             "Only a smaller learning rate keeps directions for certain, which may just postpone "

@@ -49,14 +49,14 @@ class Cadence:
         return late
 
     def _affordable(self) -> int:
-        """So many steps pay for a reading."""
+        """The number of steps that pay for a reading."""
         if self.budget is None or self.step <= 0:
             return 0
         return int(self.reading / (self.budget * self.step))
 
 
 def steps_read(cadence: Cadence, steps: int) -> Iterator[int]:
-    """The steps that a run of so many steps is read at."""
+    """The steps at which a run of `steps` steps is read."""
     at = cadence.first(0)
     while at < steps:
         yield at

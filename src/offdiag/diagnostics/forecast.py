@@ -12,7 +12,7 @@ from offdiag.results.readings import NAN
 GONE = 0.01
 """A direction is gone below this share of the strongest one's variance."""
 READINGS = 8
-"""The rates are of so many readings, the latest."""
+"""The rates are of the latest readings, this number of them."""
 LEAST = 4
 DEVIATIONS = 2.0
 """Half the interval, in standard errors of a rate: about 95 %."""
@@ -50,7 +50,7 @@ class Forecast:
 
 
 def forecast(history: Sequence[Observation], part: str, *, share: float = 0.5) -> Forecast | None:
-    """When `share` of the directions of a part will be gone; None where there is too little to say.
+    """When `share` of the directions of a part will be gone; None where there is too little.
 
     The spectrum of each reading is sorted, so that direction i is the i-th strongest. A line is
     fitted to log(v_i / v_1) over the latest readings by least squares; direction i falls below 1 %

@@ -15,44 +15,46 @@ INNER = ("optimizer", "optim", "_optimizer", "opt", "base_optimizer")
 
 @runtime_checkable
 class Listener(Protocol):
-    """What hooks need of a monitor: may this step concern it, and who hears."""
+    """What hooks need of a monitor: is this step recorded?"""
 
-    def deaf(self) -> bool: ...
+    def idle(self) -> bool: ...
 
 
 class ForwardHook:
-    """A forward hook; a copy or a pickle of the module that it is on gets a deaf one."""
+    """A forward hook; a copy or a pickle of the module that it is on gets an inert one."""
 
-    def __init__(self, listener: Listener, hear: Callable[..., None], part: str, tap: Tap) -> None:
+    def __init__(
+        self, listener: Listener, record: Callable[..., None], part: str, tap: Tap
+    ) -> None:
         self.listener, self.part, self.tap = listener, part, tap
         # Traced, the step number would become part of the graph and recompile it each step.
-        self.hear = torch.compiler.disable(hear)  # type: ignore[no-untyped-call]
+        self.record = torch.compiler.disable(record)  # type: ignore[no-untyped-call]
 
     def __call__(
         self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Any
     ) -> None:
-        if not torch.compiler.is_compiling() and self.listener.deaf():
+        if not torch.compiler.is_compiling() and self.listener.idle():
             return
-        self.hear(self.part, self.tap, module, arguments, named, output)
+        self.record(self.part, self.tap, module, arguments, named, output)
 
     def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
-        return Deaf, ()
+        return Inert, ()
 
 
 class StepHook:
     """An optimiser's hook; copies and pickles like `ForwardHook`."""
 
-    def __init__(self, hear: Callable[[], object]) -> None:
-        self.hear = hear
+    def __init__(self, record: Callable[[], object]) -> None:
+        self.record = record
 
     def __call__(self, *_: Any) -> None:
-        self.hear()
+        self.record()
 
     def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
-        return Deaf, ()
+        return Inert, ()
 
 
-class Deaf:
+class Inert:
     """What a hook becomes in a copy."""
 
     def __call__(self, *_: Any) -> None:
@@ -79,7 +81,7 @@ def optimizer_inside(optimizer: Any) -> torch.optim.Optimizer | None:
 
 
 def forget_compiled(module: nn.Module) -> None:
-    """Have a compiled module traced anew at its next call, so that its new hooks are heard.
+    """Have a compiled module traced anew at its next call, so that its new hooks run.
 
     torch.compile keeps graphs by the code of a class, and does not look at hooks when it looks
     for a graph that fits: another instance's graph, without hooks, would be taken.

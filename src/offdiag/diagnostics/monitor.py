@@ -82,7 +82,7 @@ class Monitor:
     width are found (`layout`), padding is left out where the encoder is given a mask. Rows are read
     in float32 whatever the autocast, sums are kept in float64.
 
-    **Marks.** With each reading, and in the first six steps, numbers that tell causes apart are
+    **Marks.** With each reading, and in the first six steps, numbers that separate causes are
     kept (`diagnostics.marks`; `marks=False` leaves them out). What shows at once is logged by step
     5; `check` returns it. `criterion` is the loss module, where it holds temperatures and a centre
     that are not below `model`.
@@ -185,7 +185,7 @@ class Monitor:
         self._checkpoint: str | None = None
         self._started: float | None = None
         self._optimized = False
-        self._unheard = False
+        self._silence_noted = False
         self._silent: dict[str, int] = {}
         self._troubles: dict[str, int] = {}
         self._named_causes: set[str] = set()
@@ -197,7 +197,7 @@ class Monitor:
         self._lead = online[0] if online else None
         self._handles: Handles = []
         for part, tap in self.taps.items():
-            hook = ForwardHook(self, self._heard, part, tap)
+            hook = ForwardHook(self, self._on_call, part, tap)
             self._handles.append(tap.module.register_forward_hook(hook, with_kwargs=True))
         for module in (model, *(tap.module for tap in self.taps.values())):
             if isinstance(module, nn.Module) and _is_compiled(module):
@@ -291,7 +291,7 @@ class Monitor:
             value = loss.detach() if isinstance(loss, Tensor) else loss
             self._loss_sum = self._loss_sum + value
             self._losses += 1
-        if terms is not None and self._collector is not None and not self.deaf():
+        if terms is not None and self._collector is not None and not self.idle():
             try:
                 self._collector.terms(terms)
             except Exception as error:
@@ -310,7 +310,7 @@ class Monitor:
         """
         if self._optimized:
             raise ConfigError(
-                "the attached optimiser tells the steps: give loss and checkpoint to note()."
+                "the attached optimiser ends the steps: give loss and checkpoint to note()."
             )
         self.note(loss=loss)
         observation = self._end_step()
@@ -350,13 +350,13 @@ class Monitor:
     def remove(self) -> None:
         """Take every hook off and let go of all tensors; the history stays."""
         if self.next_reading >= 0 and self.cadence.put_off:
-            self._say(
+            self._keep_note(
                 f"{self.cadence.put_off} readings at multiples of {self.cadence.every} steps were "
                 "put off, because they would have cost more than the budget."
             )
         for what, times in self._troubles.items():
             if times > 1 and self.next_reading >= 0:
-                self._say(f"{what}: {times} times in all.")
+                self._keep_note(f"{what}: {times} times in all.")
         for handle in (*self._handles, *self._gradient_handles):
             handle.remove()
         self._handles, self._gradient_handles = [], []
@@ -373,8 +373,8 @@ class Monitor:
     def __exit__(self, *_: object) -> None:
         self.remove()
 
-    def deaf(self) -> bool:
-        """Is nothing to be heard on this step?"""
+    def idle(self) -> bool:
+        """Is nothing recorded on this step?"""
         step, reading = self.steps, self.next_reading
         if step == reading:
             return False
@@ -382,7 +382,7 @@ class Monitor:
             return True
         return step != reading - 1 and step - self._first_step > CHECKED
 
-    def _heard(
+    def _on_call(
         self,
         part: str,
         tap: Tap,
@@ -392,16 +392,16 @@ class Monitor:
         output: Any,
     ) -> None:
         """One call of a part; whatever goes wrong here is noted, and the run goes on."""
-        if self.deaf():  # a compiled graph calls whatever the step
+        if self.idle():  # a compiled graph calls whatever the step
             return
         start = time.perf_counter()
         try:
-            self._hear(part, tap, module, arguments, named, output)
+            self._take_call(part, tap, module, arguments, named, output)
         except Exception as error:
             self._trouble(f"the {part} ({tap.name}) could not be read", error)
         self.reading_seconds += time.perf_counter() - start
 
-    def _hear(
+    def _take_call(
         self,
         part: str,
         tap: Tap,
@@ -432,7 +432,7 @@ class Monitor:
         if self._backward_ran:
             self._batch, self._backward_ran = self._batch + 1, False
         if tensor.requires_grad:
-            handle = tensor.register_hook(self._heard_backward)  # type: ignore[no-untyped-call]
+            handle = tensor.register_hook(self._on_backward)  # type: ignore[no-untyped-call]
             self._gradient_handles.append(handle)
         batch = self._batch
 
@@ -471,13 +471,13 @@ class Monitor:
         return TRAINED_IN_EVALUATION if tensor.requires_grad else 0
 
     def _read_waiting(self, given: Tensor | None = None) -> None:
-        """Read the encoder's first outputs, whose axes what comes next may tell."""
+        """Read the encoder's first outputs, whose axes what comes next may decide."""
         waiting, self._waiting = self._waiting, []
         for output, _, read in waiting:
             self._rows.learn("encoder", output, self.taps["encoder"].module, next_input=given)
             read(output)
 
-    def _heard_backward(self, gradient: Tensor) -> None:
+    def _on_backward(self, gradient: Tensor) -> None:
         self._backward_ran = True
 
     def _see(
@@ -514,9 +514,9 @@ class Monitor:
         start = time.perf_counter()
         if self._started is None:
             self._started = start
-        if not self.deaf():
+        if not self.idle():
             try:
-                observation = self._end_heard_step()
+                observation = self._end_recorded_step()
             except dist.DistBackendError:
                 raise
             except Exception as error:
@@ -526,7 +526,7 @@ class Monitor:
         self.steps += 1
         return observation
 
-    def _end_heard_step(self) -> Observation | None:
+    def _end_recorded_step(self) -> Observation | None:
         read = self.steps == self.next_reading
         if self._waiting:
             with torch.inference_mode(False), torch.no_grad():
@@ -717,12 +717,12 @@ class Monitor:
             )
 
     def _warn_of_silence(self) -> None:
-        if self._unheard or self._troubles:  # what was heard and could not be read is said already
+        if self._silence_noted or self._troubles:  # what could not be read has its note already
             return
-        self._unheard = True
+        self._silence_noted = True
         parts = ", ".join(f"{part} ({tap.name})" for part, tap in self.taps.items())
         self._note(
-            f"the monitor heard nothing at step {self.steps}: none of {parts or 'its parts'} was "
+            f"the monitor saw nothing at step {self.steps}: none of {parts or 'its parts'} was "
             "called with gradient or in training mode. Name the modules that the loop calls, or "
             "use observe()."
         )
@@ -741,16 +741,16 @@ class Monitor:
                 )
 
     def _trouble(self, what: str, error: Exception) -> None:
-        """Say once what went wrong, and count it."""
+        """Note once what went wrong, and count it."""
         self._troubles[what] = self._troubles.get(what, 0) + 1
         if self._troubles[what] == 1:
             self._note(f"{what}: {error} Training goes on.")
 
     def _note(self, text: str) -> None:
-        self._say(text)
+        self._keep_note(text)
         warnings.warn(text, stacklevel=3)
 
-    def _say(self, text: str) -> None:
+    def _keep_note(self, text: str) -> None:
         note = Note(step=self.steps, text=text)
         self.notes.append(note)
         self._write(note)

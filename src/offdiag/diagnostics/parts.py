@@ -230,7 +230,7 @@ def look(
     model: nn.Module | Mapping[str, nn.Module] | None,
     **given: nn.Module | str | None,
 ) -> Found:
-    """`find_parts`, with whose names they are and what there is to say about them.
+    """`find_parts`, with whose names they are and what there is to note about them.
 
     A model of two towers is read at its vision tower. A model of transformers or timm that has
     none of the parts' names is an encoder as a whole.
@@ -352,7 +352,7 @@ def _tap(root: nn.Module, name: str) -> Tap | None:
 def _at(root: nn.Module, path: str) -> nn.Module | None:
     """The module at a dotted path, wrappers on the way taken off, the last one left on.
 
-    The last is what the training code calls, and so where hooks are heard.
+    The last is what the training code calls, and so where hooks run.
     """
     module = root
     for name in path.split("."):
@@ -442,7 +442,7 @@ def parameters_by_part(found: Found) -> dict[str, list[nn.Parameter]]:
 
 
 def _holder(found: Found, tap: Tap) -> nn.Module:
-    """The module whose output a tap stands for: of `<encoder.fc` it is `encoder`."""
+    """The module whose output a tap reads: of `<encoder.fc` it is `encoder`."""
     parent = tap.name.removeprefix("<").rpartition(".")[0]
     if tap.inputs and parent and found.root is not None:
         return _at(found.root, parent) or tap.module

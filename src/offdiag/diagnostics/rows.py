@@ -16,7 +16,7 @@ from offdiag.results.observation import PARTS
 KEPT_MASKS = ("attention_mask",)
 PADDING_MASKS = ("padding_mask", "src_key_padding_mask", "key_padding_mask")
 SIDE_BY_SIDE = 0.1
-"""By so much more rows must find their partner beside them than in the other half."""
+"""The margin of the share of rows that find their partner next to them over the other half."""
 
 
 class Rows:
@@ -90,8 +90,8 @@ class Rows:
             )
         if self.side_by_side is None:
             apart = partners(*rows.chunk(pieces)[:2])
-            beside = partners(rows[0::pieces], rows[1::pieces])
-            self.side_by_side = beside > apart + SIDE_BY_SIDE
+            adjacent = partners(rows[0::pieces], rows[1::pieces])
+            self.side_by_side = adjacent > apart + SIDE_BY_SIDE
         if self.side_by_side:
             return tuple(rows[i::pieces] for i in range(pieces))
         return rows.chunk(pieces)

@@ -41,7 +41,7 @@ class Red:
 
 Look = Callable[[Evidence], Red | bool | None]
 """Looks for a cause in a run's marks: Red where it is seen, True where what was measured is in
-order, None where nothing that decides it was measured. False: seen, but too little to say."""
+order, None where nothing that decides it was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,18 +13,18 @@ from offdiag.diagnostics.causes.evidence import Evidence, unbroken
 from offdiag.results.readings import NAN
 
 LEAST_ROWS = 8
-"""Of fewer rows no direction can be told from chance."""
+"""Of fewer rows no direction differs from chance."""
 EARLY = 5
 """Up to this step the outputs are still much as at the initialisation."""
 
 
 def above(name: str, bound: float, *, part: str | None = None, readings: int = 1) -> Look:
-    """Red where the mark ends above the bound, at so many readings in a row at least."""
+    """Red where the mark ends above the bound, at `readings` in a row at least."""
     return _beyond(name, lambda value: value > bound, part, readings)
 
 
 def below(name: str, bound: float, *, part: str | None = None, readings: int = 1) -> Look:
-    """Red where the mark ends below the bound, at so many readings in a row at least."""
+    """Red where the mark ends below the bound, at `readings` in a row at least."""
     return _beyond(name, lambda value: value < bound, part, readings)
 
 
@@ -70,7 +70,7 @@ def unless(look: Look, excuse: Callable[[Evidence], bool]) -> Look:
 def gradient_in_target(bound: float, purity: float) -> Look:
     """A gradient past the predictor that draws the target to the prediction, and not a regulariser.
 
-    The share alone does not tell: variance, covariance or KoLeo terms act on the projection too.
+    The share alone does not decide: variance, covariance or KoLeo terms act on the projection too.
     """
 
     def look(evidence: Evidence) -> Red | bool | None:

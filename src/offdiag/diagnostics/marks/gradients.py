@@ -120,7 +120,7 @@ def _standardised(rows: Tensor) -> Tensor:
 
 
 def _mean_cosine(force: Tensor, direction: Tensor, axis: int) -> float:
-    """Weighted by the force, so that rows that feel none have no say."""
+    """Weighted by the force, so that rows that feel none do not count."""
     weight, length = force.norm(dim=axis), direction.norm(dim=axis)
     felt = (weight > SLIGHT * weight.max()) & (length > SLIGHT)
     if not felt.any():

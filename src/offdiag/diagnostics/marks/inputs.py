@@ -63,7 +63,7 @@ def identical(view_a: Tensor, view_b: Tensor) -> float:
 def partners(view_a: Tensor, view_b: Tensor) -> float:
     """The share of rows whose nearest row of the other view is their partner; chance: 1 / rows.
 
-    By the cosine around the mean of both views, so that a common vector has no say.
+    By the cosine around the mean of both views, so that a common vector does not count.
     """
     if view_a.shape != view_b.shape or len(view_a) < 2:
         return NAN

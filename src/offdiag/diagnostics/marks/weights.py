@@ -21,7 +21,7 @@ def sample(tensors: Sequence[Tensor | None]) -> Sample:
     """Every k-th entry of the tensors as one float32 vector, k so that at most 65,536 come.
 
     The same shapes give the same entries, so that weights, their gradients and a target's
-    weights can be set against each other. None stands for zeros of no interest and is left out.
+    weights can be set against each other. None is left out.
     """
     present = [_local(tensor) for tensor in tensors if tensor is not None]
     total = sum(tensor.numel() for tensor in present)
@@ -98,7 +98,7 @@ def decay_ratio(
 
 
 def is_decoupled(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> bool:
-    """Does this optimiser shrink the weights beside the gradient and not through it?"""
+    """Does this optimiser shrink the weights directly and not through the gradient?"""
     return bool(group.get("decoupled_weight_decay")) or type(optimizer).__name__ in DECOUPLED
 
 
