@@ -265,6 +265,33 @@ def test_a_leak_into_the_projection_is_measured_and_named():
     assert monitor.check()[0].cause.key == "gradient-in-target"
 
 
+class SelfPredictive(nn.Module):
+    """The next state's features are the target, and no predictor takes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 8))
+        self.dynamics = nn.Sequential(nn.Linear(8 + 2, 16), nn.ReLU(), nn.Linear(16, 8))
+
+
+@pytest.mark.parametrize("leak", [False, True])
+def test_a_target_that_no_predictor_takes_is_looked_at_too(leak):
+    torch.manual_seed(0)
+    model = SelfPredictive()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = Monitor(model, every=1, budget=None).attach_optimizer(optimizer)
+    for _ in range(3):
+        x, action = torch.randn(32, 6), torch.randn(32, 2)
+        z, after = model.encoder(x), model.encoder(x + 0.5)
+        made = model.dynamics(torch.cat((z, action), 1))
+        loss = -cosine_similarity(made, after if leak else after.detach()).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert monitor.history[-1].marks["target/gradient"] == float(leak)
+    assert ("gradient-in-target" in [f.cause.key for f in monitor.check()]) is leak
+
+
 def test_marks_can_be_left_out():
     model = Byol()
     monitor = Monitor(model, every=1, budget=None, marks=False)

@@ -139,8 +139,9 @@ CAUSES: tuple[Cause, ...] = (
         key="no-predictor",
         title="there is no predictor, and the loss only attracts",
         mark="purity with which the gradient at the projection draws the two views together",
-        bound=0.997,
-        bound_source="1 exactly for a distance or a cosine alone; VICReg at 25, 25, 1 reaches 0.99",
+        bound=0.99999,
+        bound_source="1 exactly for attraction alone, up to float32's rounding; healthy SimCLR "
+        "reaches 0.995, Barlow Twins 0.99997",
         sentence="There is no predictor, and {value} of the gradient at the projection only draws "
         "the views together: nothing keeps the outputs apart.",
         change={
@@ -150,14 +151,15 @@ CAUSES: tuple[Cause, ...] = (
             "offdiag": "--head off-diagonal, linear or mlp",
         },
         source="Grill et al. 2020, arXiv 2006.07733, table 5; Chen & He 2021, arXiv 2011.10566",
-        look=looks.only_attraction(0.997, predictor=True),
+        look=looks.only_attraction(0.99999, predictor=True),
     ),
     Cause(
         key="nothing-apart",
         title="no term of the loss keeps the outputs apart",
         mark="purity with which the gradient at the projection draws the two views together",
-        bound=0.997,
-        bound_source="1 exactly for a distance or a cosine alone; VICReg at 25, 25, 1 reaches 0.99",
+        bound=0.99999,
+        bound_source="1 exactly for attraction alone, up to float32's rounding; healthy SimCLR "
+        "reaches 0.995, Barlow Twins 0.99997",
         sentence="{value} of the gradient at the projection only draws the views together: the "
         "loss has no term that keeps the outputs apart, and there is no predictor.",
         change={
@@ -168,7 +170,7 @@ CAUSES: tuple[Cause, ...] = (
             "BarlowTwinsLoss(lambda_param=5e-3): no weight at 0",
         },
         source="Bardes et al. 2022, arXiv 2105.04906; Zbontar et al. 2021, arXiv 2103.03230",
-        look=looks.only_attraction(0.997, predictor=False),
+        look=looks.only_attraction(0.99999, predictor=False),
     ),
     Cause(
         key="loss-sign",

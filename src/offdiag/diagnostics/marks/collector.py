@@ -45,6 +45,7 @@ class Collector:
         self._views: list[Tensor] = []
         self._outputs: dict[str, list[Tensor]] = {}
         self._flows: dict[str, list[gradients.Flow]] = {}
+        self._predicted: set[int] = set()
         self._evaluated = 0
         self._calls = 0
 
@@ -166,6 +167,8 @@ class Collector:
         if part != "target":
             self._calls += 1
             self._evaluated += evaluated
+        if output.dtype is torch.float16:
+            self._marks["precision/half"] = 1.0
         seen = self._outputs.setdefault(part, [])
         if len(seen) < 2:
             seen.append(rows[:MOST_ROWS])
@@ -179,6 +182,7 @@ class Collector:
         if part == "predictor":
             given = _first_tensor((arguments, named))
             if given is not None:
+                self._mark_predicted(given)
                 if given is output:
                     self._marks["predictor/identity"] = 1.0
                 else:
@@ -186,6 +190,12 @@ class Collector:
                     self._keep(self._flows.setdefault("made", []), gradients.Flow(output, None))
         elif output.requires_grad:
             self._keep(flows, gradients.Flow(output, None))
+
+    def _mark_predicted(self, given: Tensor) -> None:
+        """Of the outputs that a predictor might take: which does this call take?"""
+        flows = self._flows.get("projector") or self._flows.get("encoder") or []
+        found = gradients.comes_from(given, [flow.given for flow in flows])
+        self._predicted |= {id(flow) for flow, mine in zip(flows, found, strict=True) if mine}
 
     def _keep(self, flows: list[gradients.Flow], flow: gradients.Flow) -> None:
         flows.append(flow)
@@ -246,6 +256,7 @@ class Collector:
             share, flow = max(shares, key=lambda one: one[0])
             marks["target/gradient"] = share
             marks["target/pull"] = self._leak(flow)
+        marks |= self._of_unpredicted()
         reached = [flow for flow in self._flows.get("target", []) if flow.total is not None]
         if reached:
             marks["target/gradient"] = float(any(flow.total.abs().sum() > 0 for flow in reached))  # type: ignore[union-attr]
@@ -271,6 +282,18 @@ class Collector:
             force = -made[0].total.float()  # type: ignore[union-attr]
             marks["prediction/push"] = -self._purest(-force, made[0].at, others)
         return marks
+
+    def _of_unpredicted(self) -> Marks:
+        """A view of the online network that no predictor takes is a target: is it trained?"""
+        flows = self._flows.get("projector") or self._flows.get("encoder") or []
+        apart = [f for f in flows if id(f) not in self._predicted and f.total is not None]
+        made = [f.made for f in self._flows.get("predictor", []) if f.made is not None]
+        if not self._predicted or not apart or not made or apart[0].at.ndim != 2:
+            return {}
+        force = -apart[0].total.float()  # type: ignore[union-attr]
+        if not force.abs().sum() > 0:
+            return {}
+        return {"target/gradient": 1.0, "target/pull": self._purest(force, apart[0].at, made)}
 
     def _leak(self, flow: gradients.Flow) -> float:
         """How purely the gradient that comes past the predictor draws the target to predictions."""
@@ -303,8 +326,6 @@ class Collector:
                 marks[f"{part}/spread"] = float(spread.norm())
                 marks[f"{part}/dead"] = float((spread <= 1e-7 * rows.abs().amax()).float().mean())
                 marks[f"{part}/zeros"] = float((rows == 0).float().mean())
-            if rows.dtype is torch.float16:
-                marks["precision/half"] = 1.0
         marks |= self._of_assignments()
         return marks
 

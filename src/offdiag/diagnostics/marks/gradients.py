@@ -68,6 +68,21 @@ class _AddThrough:
         flow.through = gradient.clone() if flow.through is None else flow.through + gradient
 
 
+def comes_from(made: Tensor, sources: list[Tensor]) -> list[bool]:
+    """Which of the sources a tensor was computed from, by the graph of its gradient."""
+    wanted = {source.grad_fn for source in sources if source.grad_fn is not None}
+    waiting, seen = [made.grad_fn], {made.grad_fn}
+    while waiting and len(seen) < MOST_NODES:
+        node = waiting.pop()
+        if node is None or node in wanted:
+            continue  # what lies behind a source is not looked at
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+    return [source is made or source.grad_fn in seen for source in sources]
+
+
 def _consumers(top: Any, source: Any, place: int) -> Iterator[tuple[Any, int]]:
     """The nodes between `top` and `source` that take the source's output, and at which input."""
     waiting, seen = [top], {top}
