@@ -3,16 +3,20 @@
     python benchmarks/monitor_cost.py [--rounds 10] [--threads 2] [--device cpu] [--nets small]
 
 SimSiam at batch 128 on 32x32 images, by plain PyTorch: ResNet-18 with the CIFAR stem and the
-small net, each with a narrow projector and with SimSiam's of 2,048. Three kinds of step take turns:
-without a monitor, with one on a step that is not read (quiet), and with one on a step that is.
+small net, each with a narrow projector and with SimSiam's of 2,048. Kinds of step take turns:
+without a monitor, with one on a step that is not read (quiet), with one on the step before a read
+one, where marks take a sample of the weights, and with one on a step that is read, with and without
+marks. Without an accelerator the times are the process's CPU time.
 
 step, reading     median of the steps without, and what a read one takes beyond that
 first             the same for the first reading, which also draws the noise
 quiet             what a quiet step takes beyond one without: noise, where it is about 0
 hooks             the six calls of hooks on a quiet step, timed by themselves
-default           hooks and one reading in every 100 steps, as a share of 100 steps without
-every             the cadence that the default budget settles at: 100, or more where a reading
-                  takes more than 2 % of 100 steps
+marks             what marks take of that, with the step before
+default           hooks and one reading with marks in every 100 steps, as a share of 100 steps
+                  without
+every             the gap that the cadence's own count of multiplications asks for; the monitor
+                  takes 100 or this, whichever is more
 held              bytes held during a reading, for all parts together
 """
 
@@ -61,9 +65,11 @@ def measure(name: str, *, rounds: int, device: torch.device) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9)
     views = torch.rand(2, BATCH, 3, SIDE, SIDE, device=device)
 
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+
     def step(monitor: Monitor | None) -> float:
         wait(device)
-        start = time.perf_counter()
+        start = clock()
         (z_a, p_a), (z_b, p_b) = model(views[0]), model(views[1])
         cosine = nn.functional.cosine_similarity
         loss = -0.5 * (cosine(p_a, z_b).mean() + cosine(p_b, z_a).mean())
@@ -73,31 +79,38 @@ def measure(name: str, *, rounds: int, device: torch.device) -> None:
         if monitor is not None:
             monitor.step(loss=loss)
         wait(device)
-        return time.perf_counter() - start
+        return clock() - start
 
     step(None)
-    seconds: dict[str, list[float]] = {"without": [], "quiet": [], "read": []}
-    held = first = 0.0
+    seconds: dict[str, list[float]] = {
+        kind: [] for kind in ("without", "quiet", "before", "read", "plain")
+    }
+    held = first = asked = 0.0
     for round in range(rounds + 1):
         seconds["without"].append(step(None))
-        with Monitor(model, every=1, budget=None) as monitor:
+        with Monitor(model, every=1, budget=None, marks=False) as monitor:
+            seconds["plain"].append(step(monitor))
+        with Monitor(model, every=10, budget=BUDGET, first_step=90) as monitor:
+            monitor.hold(optimizer)
             monitor.next_reading = -1
             seconds["quiet"].append(step(monitor))
-            monitor.next_reading = monitor.steps
+            monitor.next_reading = monitor.steps + 1
+            seconds["before"].append(step(monitor))
             seconds["read"].append(step(monitor))
             held = monitor.held_bytes
+            asked = monitor.cadence.reading / (BUDGET * monitor.cadence.step)
         if round == 0:  # the first reading also draws the noise
             first = seconds["read"][0] - seconds["without"][0]
             seconds = {kind: [] for kind in seconds}
-    without, quiet, read = (median(times) for times in seconds.values())
+    without, quiet, before, read, plain = (median(times) for times in seconds.values())
     hooks = 6 * hook_seconds(model)
-    extra = read - without
+    extra = max(read - without, 0.0) + max(before - without, 0.0)
+    marks = extra - (plain - without)
     share = ((EVERY - 1) * hooks + extra) / (EVERY * without)
-    settled = extra / (BUDGET * without)
     print(
-        f"{name:<16} {1e3 * without:>10.1f} {1e3 * extra:>10.1f} {1e3 * first:>10.1f} "
-        f"{100 * (quiet / without - 1):>8.2f} % {1e6 * hooks:>8.1f} {100 * share:>10.3f} % "
-        f"{max(EVERY, settled):>8.0f} {held / 2**20:>8.1f}"
+        f"{name:<16} {1e3 * without:>10.1f} {1e3 * extra:>10.1f} {1e3 * marks:>10.1f} "
+        f"{1e3 * first:>10.1f} {100 * (quiet / without - 1):>8.2f} % {1e6 * hooks:>8.1f} "
+        f"{100 * share:>10.3f} % {max(EVERY, asked):>8.0f} {held / 2**20:>8.1f}"
     )
 
 
@@ -109,7 +122,7 @@ def hook_seconds(model: nn.Module, calls: int = 10_000) -> float:
         hook = next(iter(module._forward_hooks.values()))
         start = time.perf_counter()
         for _ in range(calls):
-            hook(module, (), None)
+            hook(module, (), {}, None)
         return (time.perf_counter() - start) / calls
 
 
@@ -134,10 +147,11 @@ def main() -> None:
         f"{100 * BUDGET:g} %"
     )
     print(
-        f"{'net, projection':<16} {'step':>10} {'reading':>10} {'first':>10} {'quiet':>10} "
+        f"{'net, projection':<16} {'step':>10} {'reading':>10} {'marks':>10} {'first':>10} "
+        f"{'quiet':>10} "
         f"{'hooks':>8} {'default':>12} {'every':>8} {'held'}\n"
-        f"{'':<16} {'ms':>10} {'ms':>10} {'ms':>10} {'of step':>10} {'us':>8} {'of step':>12} "
-        f"{'>= 100':>8} {'MiB'}"
+        f"{'':<16} {'ms':>10} {'ms':>10} {'ms':>10} {'ms':>10} {'of step':>10} {'us':>8} "
+        f"{'of step':>12} {'>= 100':>8} {'MiB'}"
     )
     for name in options.nets:
         measure(name, rounds=options.rounds, device=device)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from offdiag._checks import ConfigError
-from offdiag.diagnostics.parts import find_parts
+from offdiag.diagnostics.parts import find_parts, look, parameters_by_part, twins
 
 
 def holder(**children: nn.Module) -> nn.Module:
@@ -138,6 +138,88 @@ MODELS = {
             "target": "target_projector",
         },
     ),
+    "lightly MSN": (
+        lambda: holder(
+            backbone=line(),
+            projection_head=line(),
+            anchor_backbone=line(),
+            anchor_projection_head=line(),
+        ),
+        {
+            "encoder": "anchor_backbone",
+            "projector": "anchor_projection_head",
+            "target": "projection_head",
+        },
+    ),
+    "BGRL": (
+        lambda: holder(online_encoder=line(), predictor=line(), target_encoder=line()),
+        {"encoder": "online_encoder", "predictor": "predictor", "target": "target_encoder"},
+    ),
+    "DINOv2": (
+        lambda: holder(
+            student=nn.ModuleDict({"backbone": line(), "dino_head": line(), "ibot_head": line()}),
+            teacher=nn.ModuleDict({"backbone": line(), "dino_head": line(), "ibot_head": line()}),
+        ),
+        {
+            "encoder": "student.backbone",
+            "projector": "student.dino_head",
+            "target": "teacher.dino_head",
+        },
+    ),
+    "DINOv3": (
+        lambda: holder(
+            student=nn.ModuleDict({"backbone": line(), "dino_head": line(), "ibot_head": line()}),
+            model_ema=nn.ModuleDict({"backbone": line(), "dino_head": line()}),
+        ),
+        {
+            "encoder": "student.backbone",
+            "projector": "student.dino_head",
+            "target": "model_ema.dino_head",
+        },
+    ),
+    "stable-pretraining DINOv2": (
+        lambda: holder(
+            backbone=holder(student=line(), teacher=line()),
+            cls_head=holder(student=line(), teacher=line()),
+            patch_head=holder(student=line(), teacher=line()),
+        ),
+        {
+            "encoder": "backbone.student",
+            "projector": "cls_head.student",
+            "target": "cls_head.teacher",
+        },
+    ),
+    "LeJEPA": (
+        lambda: holder(backbone=line(), proj=line()),
+        {"encoder": "backbone", "projector": "proj"},
+    ),
+    "LeWM": (
+        lambda: holder(
+            encoder=line(),
+            action_encoder=line(),
+            projector=line(),
+            predictor=line(),
+            pred_proj=line(),
+        ),
+        {"encoder": "encoder", "projector": "projector", "predictor": "predictor"},
+    ),
+    "eb_jepa": (
+        lambda: holder(encoder=line(), action_encoder=line(), predictor=line()),
+        {"encoder": "encoder", "predictor": "predictor"},
+    ),
+    "TD-MPC2": (
+        lambda: holder(_encoder=nn.ModuleDict({"state": line()}), _dynamics=line(), _reward=line()),
+        {"encoder": "_encoder.state", "predictor": "_dynamics"},
+    ),
+    "self-predictive RL": (
+        lambda: holder(encoder=line(), dynamics=line(), projection=line(), target_encoder=line()),
+        {
+            "encoder": "encoder",
+            "projector": "projection",
+            "predictor": "dynamics",
+            "target": "target_encoder",
+        },
+    ),
     "a method within a LightningModule": (
         lambda: holder(
             loss=line(), method=holder(backbone=line(), projector=line(), predictor=line())
@@ -215,3 +297,63 @@ def test_of_several_outputs_the_first_that_looks_like_embeddings_is_read():
     assert tap.pick((), {"loss": loss, "codes": rows.long(), "feats": rows}) is rows
     assert tap.pick((), (loss, [rows])) is rows
     assert tap.pick((), loss) is None
+
+
+def test_a_target_is_paired_with_the_network_that_it_averages():
+    model = holder(
+        backbone=nn.Linear(3, 4),
+        projection_head=nn.Linear(4, 2),
+        prediction_head=nn.Linear(2, 2),
+        backbone_momentum=nn.Linear(3, 4),
+        projection_head_momentum=nn.Linear(4, 2),
+    )
+    pairs = twins(look(model))
+    assert {(id(a), id(b)) for a, b in pairs} == {
+        (id(model.backbone), id(model.backbone_momentum)),
+        (id(model.projection_head), id(model.projection_head_momentum)),
+    }
+
+
+def test_each_parameter_belongs_to_one_part():
+    model = holder(encoder=holder(conv1=line(), fc=nn.Sequential(line())), predictor=line())
+    parts = parameters_by_part(look(model))
+    assert [p.data_ptr() for p in parts["encoder"]] == [
+        p.data_ptr() for p in model.encoder.conv1.parameters()
+    ]
+    assert len(parts["projector"]) == len(parts["predictor"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("Dinov2Config", "Dinov2Model"), {"encoder": "Dinov2Model"}),
+        (("ViTMAEConfig", "ViTMAEForPreTraining"), {"encoder": "vit"}),
+        (("IJepaConfig", "IJepaModel"), {"encoder": "IJepaModel"}),
+        (("VJEPA2Config", "VJEPA2Model"), {"encoder": "encoder", "predictor": "predictor"}),
+        (("Wav2Vec2Config", "Wav2Vec2ForPreTraining"), {"encoder": "wav2vec2"}),
+        (("HubertConfig", "HubertModel"), {"encoder": "HubertModel"}),
+        (("Data2VecAudioConfig", "Data2VecAudioModel"), {"encoder": "Data2VecAudioModel"}),
+        (
+            ("CLIPConfig", "CLIPModel"),
+            {"encoder": "vision_model", "projector": "visual_projection"},
+        ),
+        (("SiglipConfig", "SiglipModel"), {"encoder": "vision_model"}),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+)
+@pytest.mark.slow
+def test_models_of_transformers_are_encoders(names, parts):
+    """Built without memory: on the meta device, at their default sizes."""
+    transformers = pytest.importorskip("transformers")
+    config, model = (getattr(transformers, name) for name in names)
+    with torch.device("meta"):
+        built = model(config())
+    assert {part: tap.name for part, tap in look(built).taps.items()} == parts
+
+
+@pytest.mark.slow
+def test_a_model_of_timm_is_an_encoder():
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        model = timm.create_model("vit_tiny_patch16_224")
+    assert look(model).taps["encoder"].module is model

@@ -135,7 +135,7 @@ def fit(build, package, *callbacks, **settings):
         callbacks=list(callbacks),
     )
     loader = torch.utils.data.DataLoader(Pairs(), batch_size=8)
-    validation = loader if build is simsiam else None
+    validation = None if build is byol else loader
     trainer.fit(model, loader, validation)
     return model, trainer
 
@@ -233,6 +233,58 @@ def test_a_verdict_of_collapse_stops_the_trainer():
     )
     _, trainer = fit(simsiam, lightning, callback)
     assert trainer.global_step == 3
+
+
+def manual(package) -> nn.Module:
+    """Two optimisers that both step in each batch."""
+    model = simsiam(package)
+
+    class Manual(type(model)):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            optimizers = self.optimizers()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            self.manual_backward(loss)
+            for optimizer in optimizers:
+                optimizer.step()
+
+        def configure_optimizers(self):
+            head = list(self.prediction_head.parameters())
+            rest = [p for p in self.parameters() if all(p is not q for q in head)]
+            return [torch.optim.SGD(rest, lr=0.06), torch.optim.SGD(head, lr=0.06)]
+
+    return Manual()
+
+
+def test_a_batch_of_manual_optimisation_is_one_step_also_after_a_resume(tmp_path):
+    file = tmp_path / "monitor.jsonl"
+    callback = MonitorCallback(every=1, budget=None, file=file)
+    _, trainer = fit(manual, lightning, callback)
+    assert trainer.global_step == 16
+    assert [o.step for o in callback.monitor.history] == list(range(8))
+    assert callback.monitor.history[-1].marks["predictor/held"] == 1.0
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+
+    resumed = MonitorCallback(every=1, budget=None, file=file)
+    trainer = lightning.Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[resumed],
+    )
+    loader = torch.utils.data.DataLoader(Pairs(), batch_size=8)
+    trainer.fit(
+        manual(lightning), loader, loader, ckpt_path=tmp_path / "last.ckpt", weights_only=False
+    )
+    assert [o.step for o in MonitorRecord.load(file).history] == list(range(12))
 
 
 def test_without_lightning_it_is_one_sentence(monkeypatch):

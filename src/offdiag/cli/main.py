@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, Place] = MappingProxyType(
         "report": Place("cli.report:Report", "one page for one run or several"),
         "figure": Place("cli.figure:Figure", "draw the head over training"),
         "diagnose": Place("cli.diagnose:Diagnose", "is it collapsing? a run, or embeddings"),
+        "why": Place("cli.why:WhyCommand", "which change brings a run's directions back"),
         "theory": Place("cli.theory:Theory", "the exact dynamics of the paper's theorem"),
         "list": Place("cli.list:List", "every mechanism, data set and reading there is"),
     }

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
 
 from offdiag._types import Covariance, Embeddings
 from offdiag.diagnostics.moments import Moments
-from offdiag.diagnostics.parts import unwrapped
 from offdiag.diagnostics.readings import read_head, read_part, readings_of
 from offdiag.diagnostics.sample import RowSample
 from offdiag.results.readings import HeadReadings, Readings
@@ -48,21 +46,6 @@ class Stream:
         self.sample.update(*views)
         held = 4 * self.moments.dim * (sum(len(rows) for rows in (*views, *self.sample.rows)))
         self.bytes = max(self.bytes, held + 24 * self.moments.dim**2)
-
-
-def head_matrix(head: nn.Module) -> Covariance | None:
-    """A copy of the matrix that a predictor applies, or None if it is not one square matrix.
-
-    nn.Linear, any other module whose `weight` is a square matrix, or a Sequential of one
-    such. A bias is left out.
-    """
-    head = unwrapped(head)
-    while isinstance(head, nn.Sequential) and len(head) == 1:
-        head = head[0]
-    weight = getattr(head, "weight", None)
-    if isinstance(weight, Tensor) and weight.ndim == 2 and weight.shape[0] == weight.shape[1]:
-        return weight.detach().to(torch.float32, copy=True)
-    return None
 
 
 def read_stream(moments: Moments, views: tuple[Embeddings, ...]) -> Readings:

@@ -26,8 +26,10 @@ def _callback() -> Any:
 class MonitorCallback(_callback()):  # type: ignore[misc]  # whose class it is, is known at run time
     """Watches the module in training; takes what `Monitor` takes, all by keyword.
 
-    Without a `logger` the trainer's loggers get the readings. Each optimiser step is a step,
-    however many batches it accumulates; a checkpoint that Lightning writes is noted as
+    Without a `logger` the trainer's loggers get the readings. A step is a batch after which the
+    optimiser has stepped: accumulated batches make one step, and so do several optimisers, or
+    several steps of one, in a batch of manual optimisation. The count is kept in checkpoints, so
+    that a resumed run goes on in the same unit. A checkpoint that Lightning writes is noted as
     "epoch=E-step=S", its default file name. A verdict's stop stops the trainer. `monitor` is
     the monitor once training has begun; its hooks come off when training ends.
     """
@@ -36,10 +38,20 @@ class MonitorCallback(_callback()):  # type: ignore[misc]  # whose class it is, 
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
+        self.resumed: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.monitor.steps} if hasattr(self, "monitor") else {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.resumed = state_dict.get("steps")
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        defaults = {"logger": trainer.loggers or None, "first_step": trainer.global_step}
+        # A checkpoint of an earlier version has no count: the trainer's is the nearest there is.
+        steps = trainer.global_step if self.resumed is None else self.resumed
+        defaults = {"logger": trainer.loggers or None, "first_step": steps}
         self.monitor = Monitor(pl_module, **{**defaults, **self.settings})
+        self.monitor.hold(*trainer.optimizers)
         self.seen = trainer.global_step
 
     def on_train_batch_end(

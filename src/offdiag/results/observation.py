@@ -1,6 +1,7 @@
 """What a monitor sees of any training run at one step, and the file it keeps of it.
 
-The file is JSON lines: a header (`{"offdiag_monitor": 1, ...}`), then one observation a line.
+The file is JSON lines: a header (`{"offdiag_monitor": 1, ...}`), then one observation, one check
+(`{"check": step, ...}`) or one note (`{"note": ..., "step": ...}`) a line.
 """
 
 import json
@@ -26,6 +27,8 @@ class Observation:
     """The readings of one step. `parts` is keyed by names in `PARTS`; `loss` may be nan.
 
     `checkpoint` names the file or tag that holds the weights of this step, where one does.
+    `marks` are numbers on possible causes by name, as `diagnostics.marks` measures them; empty
+    where they were not measured.
     """
 
     step: int
@@ -33,6 +36,7 @@ class Observation:
     head: HeadReadings | None = None
     loss: float = NAN
     checkpoint: str | None = None
+    marks: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Observation":
@@ -43,6 +47,7 @@ class Observation:
             head=None if plain["head"] is None else HeadReadings(**restored(plain["head"])),
             loss=NAN if plain["loss"] is None else plain["loss"],
             checkpoint=plain["checkpoint"],
+            marks=restored(plain.get("marks") or {}),
         )
 
     def to_json(self) -> str:
@@ -59,7 +64,32 @@ class Observation:
             flat |= {f"{name}/{reading}": value for reading, value in numbers(part).items()}
         if self.head is not None:
             flat |= {f"head/{reading}": value for reading, value in numbers(self.head).items()}
+        flat |= {f"marks/{name}": value for name, value in self.marks.items()}
         return {name: value for name, value in flat.items() if not math.isnan(value)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """The marks of one of the first steps, taken without readings: what can be known at once."""
+
+    step: int
+    marks: Mapping[str, float]
+
+    def to_json(self) -> str:
+        """One line of JSON; nan becomes null."""
+        plain = {"check": self.step, "marks": dict(self.marks)}
+        return json.dumps(finite(plain), allow_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """A sentence of the monitor on what it could not read, or put off, and from which step on."""
+
+    step: int
+    text: str
+
+    def to_json(self) -> str:
+        return json.dumps({"note": self.text, "step": self.step})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +97,16 @@ class MonitorRecord:
     """What a monitor's file holds: who wrote it, the references, the observations.
 
     `noise` has, for each part, the readings of Gaussian noise of the same shape. The
-    network at its random start is the first observation if its step is 0.
+    network at its random start is the first observation if its step is 0. `checks` are the marks
+    of the first steps, `notes` what the monitor had to say.
     """
 
     name: str
     history: tuple[Observation, ...]
     noise: Mapping[str, Readings] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> "MonitorRecord":
@@ -86,9 +119,21 @@ class MonitorRecord:
                     f"{path} has format {header['offdiag_monitor']}, this version of offdiag reads "
                     f"{FORMAT}: use the version that wrote it."
                 )
-            rows = tuple(Observation.from_dict(json.loads(line)) for line in lines[1:-1] if line)
-            noise = {name: Readings(**restored(part)) for name, part in header["noise"].items()}
-            return cls(name=header["name"], history=rows, noise=noise, about=header["about"])
+            rows = [json.loads(line) for line in lines[1:-1] if line]
+            return cls(
+                name=header["name"],
+                history=tuple(Observation.from_dict(row) for row in rows if "parts" in row),
+                noise={name: Readings(**restored(part)) for name, part in header["noise"].items()},
+                about=header["about"],
+                checks=tuple(
+                    Check(step=row["check"], marks=restored(row["marks"]))
+                    for row in rows
+                    if "check" in row
+                ),
+                notes=tuple(
+                    Note(step=row["step"], text=row["note"]) for row in rows if "note" in row
+                ),
+            )
         except OSError as error:
             raise RunError(f"cannot read {path}: {error.strerror or error}.") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -111,6 +156,6 @@ def start_file(
     write_whole(path, json.dumps(finite(header), allow_nan=False) + "\n")
 
 
-def append_observation(path: Path, observation: Observation) -> None:
-    """Add one observation to a monitor's file and bring it to the disk."""
+def append_observation(path: Path, observation: Observation | Check | Note) -> None:
+    """Add one observation, check or note to a monitor's file and bring it to the disk."""
     append_line(path, observation.to_json())
