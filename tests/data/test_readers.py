@@ -9,7 +9,8 @@ import torch
 import torchvision.datasets
 
 from offdiag._checks import ConfigError, DataError
-from offdiag.data.readers import READERS, load
+from offdiag.data.readers import load
+from offdiag.registry import DATASETS
 
 
 def test_digits_have_all_images_in_range_and_a_fixed_split():
@@ -29,7 +30,9 @@ def test_an_unknown_name_lists_the_known_ones():
         load("mnist")
 
 
-@pytest.mark.parametrize("name", sorted(set(READERS) - {"digits"}))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, row in DATASETS.items() if "packaged" not in row.tags)
+)
 def test_a_set_that_is_absent_says_how_to_get_it(tmp_path, name):
     with pytest.raises(DataError, match=f"{name} is not in .*--download"):
         load(name, root=tmp_path)
