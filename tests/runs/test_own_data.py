@@ -276,12 +276,12 @@ def test_a_file_that_is_no_python_is_said_in_a_sentence(tmp_path):
 
 def run_from_file(spec, out):
     torch.set_num_threads(1)
-    train(replace(SHORT, data=spec), out)
+    train(replace(SHORT, data=spec, optimizer="sgd"), out)  # Adam would magnify rounding
 
 
 def test_two_processes_see_what_one_sees(file, tmp_path):
     spec = f"{file}:make"
-    train(replace(SHORT, data=spec), tmp_path / "one")
+    run_from_file(spec, tmp_path / "one")
     launch(run_from_file, spec, tmp_path / "two", processes=2, start_method="fork")
     one, two = (weights(tmp_path / name) for name in ("one", "two"))
     for key in one:

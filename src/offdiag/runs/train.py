@@ -157,8 +157,8 @@ class _Run:
             config.precision,
             self.place,
             unused_weights=_leaves_weights(config)
-            or any(part is not None for part in (data, encoder, method))
-            or is_own_file(config.data),
+            or any(part is not None for part in (encoder, method))
+            or (data.encoder is not None if data is not None else is_own_file(config.data)),
         )
         start_peak(self.device)
         self.data = (self._loaded() if data is None else data).to(self.device)
