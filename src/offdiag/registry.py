@@ -731,6 +731,14 @@ DATASETS: Mapping[str, Entry] = MappingProxyType(
             tags=_tags("packaged"),
             title="digits",
         ),
+        "shapes": Entry(
+            where="data.shapes:shapes",
+            summary="2,000 coloured shapes on noisy ground, 16x16, six classes; generated",
+            paper="ours",
+            parts={"views": "simsiam-cifar"},
+            tags=_tags("packaged"),
+            title="shapes",
+        ),
         **{
             name: Entry(
                 where=f"data.readers:{name.replace('-', '_')}",
