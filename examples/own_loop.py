@@ -14,7 +14,7 @@ from torch import nn
 
 import offdiag
 
-INPUTS, DIM, BATCH = 32, 16, 256
+INPUTS, DIM, BATCH = 32, 32, 256
 
 
 class SimSiam(nn.Module):
@@ -33,7 +33,7 @@ class SimSiam(nn.Module):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, default=Path("runs/own-loop"))
     given = parser.parse_args()
