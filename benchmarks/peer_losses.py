@@ -115,16 +115,14 @@ def train(make: Callable[[], Loss], *, steps: int, seed: int) -> tuple[float, fl
     history: list[Observation] = []
 
     def observe(metrics: Any) -> None:
-        found = extract(method, splits.pretrain, normalisation=loader.normalisation)
+        found = extract(method, splits.pretrain, whole=loader.normalisation)
         parts = {"encoder": read_part(found.features), "projector": read_part(found.projection)}
         history.append(Observation(step=metrics.step, parts=parts, head=None, loss=metrics.loss))
 
     optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=3e-3)
     fit(method, loader, optimizer, steps=steps, log_every=max(1, steps // 30), on_log=observe)
     assert splits.train is not None and splits.test is not None
-    ends = [
-        extract(method, s, normalisation=loader.normalisation) for s in (splits.train, splits.test)
-    ]
+    ends = [extract(method, s, whole=loader.normalisation) for s in (splits.train, splits.test)]
     verdict = judge(history)
     since = "" if verdict.since_step is None else f" since step {verdict.since_step}"
     rank = history[-1].parts["projector"].effective_rank

@@ -32,7 +32,7 @@ from PIL import Image
 from torch import nn
 
 from offdiag.data.dataset import Dataset
-from offdiag.data.loader import TwoViewLoader
+from offdiag.data.loader import two_view_loader
 from offdiag.data.view_recipes import ViewPair, ViewRecipe, simsiam_cifar
 from offdiag.data.views import Normalisation
 from offdiag.encoders import ENCODERS, Encoder
@@ -156,7 +156,7 @@ def offdiag(
     if setting.compile:
         model.compile()
     source = Dataset(images=pictures(IMAGES), labels=None, classes=(), name="pictures").to(device)
-    loader = TwoViewLoader(
+    loader = two_view_loader(
         source,
         batch_size=BATCH,
         seed=0,

@@ -69,7 +69,7 @@ from torch import Tensor, nn
 
 from offdiag._files import write_json, write_whole
 from offdiag.data.dataset import Dataset, Splits
-from offdiag.data.loader import TwoViewLoader, normalisation_of
+from offdiag.data.loader import normalisation_of, two_view_loader
 from offdiag.data.readers import digits
 from offdiag.data.view_recipes import VIEWS, ViewRecipe
 from offdiag.data.views import make_view
@@ -537,7 +537,7 @@ def run(data: str, name: str, out: Path, folder: Path | None) -> str:
         method.encoder.requires_grad_(False)
     optimizer = make_optimizer(case.optimizer, method, lr=case.lr, weight_decay=case.weight_decay)
     schedule = Schedule(steps=last_step)
-    loader = TwoViewLoader(
+    loader = two_view_loader(
         splits.pretrain,
         batch_size=case.batch_size or setting.batch_size,
         seed=case.seed,
@@ -551,7 +551,7 @@ def run(data: str, name: str, out: Path, folder: Path | None) -> str:
         make_view(pixels, generator, recipe=views, normalisation=normalisation) for _ in range(2)
     ]
     probe = list(case.pair(*probe))
-    embed = partial(extract, method, normalisation=normalisation)
+    embed = partial(extract, method, whole=normalisation)
 
     assert splits.train is not None and splits.test is not None
     stored, asked = splits.train.subset(torch.arange(700)), splits.test.subset(torch.arange(350))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from offdiag._checks import ConfigError, DataError, OffdiagError, RunError, TrainingError
+    from offdiag.data.data import Data
+    from offdiag.data.samples import Graph, GraphBatch, Samples, TorchSource
     from offdiag.diagnostics.advice import Advice
     from offdiag.diagnostics.diagnosis import Diagnosis
     from offdiag.diagnostics.head_matrix import head_matrix
@@ -54,6 +56,11 @@ __all__ = [
     "Entry",
     "BarlowTwins",
     "Advice",
+    "Data",
+    "Graph",
+    "GraphBatch",
+    "Samples",
+    "TorchSource",
     "BYOL",
     "BiasHead",
     "Comparison",
@@ -97,6 +104,11 @@ __all__ = [
 
 _HOMES = {
     "Advice": "offdiag.diagnostics.advice",
+    "Data": "offdiag.data.data",
+    "Graph": "offdiag.data.samples",
+    "GraphBatch": "offdiag.data.samples",
+    "Samples": "offdiag.data.samples",
+    "TorchSource": "offdiag.data.samples",
     "BYOL": "offdiag.methods.byol",
     "BiasHead": "offdiag.heads",
     "Comparison": "offdiag.results.comparison",

@@ -5,10 +5,12 @@ inputs features proj dim: layer widths (`dim` where any width will do)
 steps: anything recorded over training
 """
 
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8, UInt16
 from torch import Tensor
 
-Images = UInt8[Tensor, "batch channels height width"]
+Images = (
+    UInt8[Tensor, "batch channels height width"] | UInt16[Tensor, "batch channels height width"]
+)
 View = Float[Tensor, "batch channels height width"]
 Labels = Int[Tensor, " batch"]
 Embeddings = Float[Tensor, "batch dim"]

@@ -1,14 +1,13 @@
 """Encoders: from images to features; each has `.dim`."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from offdiag._checks import at_least
-from offdiag._types import View
 from offdiag.projectors import projector
 from offdiag.registry import ENCODERS
 
@@ -24,7 +23,7 @@ __all__ = [
 
 
 class Encoder(nn.Module):
-    """A network with its output width: `(batch, channels, height, width) -> (batch, dim)`.
+    """A network with its output width: from a batch of images, or of anything, to (batch, dim).
 
     Wrap any module of your own: `Encoder(my_net, dim=384)`.
     """
@@ -35,8 +34,8 @@ class Encoder(nn.Module):
         self.net = net
         self.dim = dim
 
-    def forward(self, images: View) -> Float[Tensor, "batch features"]:
-        features: Tensor = self.net(images)
+    def forward(self, samples: Any) -> Float[Tensor, "batch features"]:
+        features: Tensor = self.net(samples)
         return features
 
 

@@ -109,6 +109,7 @@ TAGS: Mapping[str, str] = MappingProxyType(
         "ema": "keeps a target network that follows by an exponential moving average",
         "design": "our own stand-in: no formula of the paper was found",
         "ablation": "known to collapse, for comparison",
+        "packaged": "a data set that comes with the library or what it depends on",
     }
 )
 """What the tags of the tables mean; the common exam asks them which laws apply."""
@@ -722,47 +723,55 @@ OPTIMIZERS: Mapping[str, Entry] = MappingProxyType(
 
 DATASETS: Mapping[str, Entry] = MappingProxyType(
     {
-        name: Entry(where=f"data.readers:{reader}", summary=summary, paper=source, title=title)
-        for name, reader, summary, source, title in (
-            (
-                "digits",
-                "digits",
-                "1,797 digits, 8x8, grey; ships with scikit-learn",
-                "Alpaydin & Kaynak 1998",
-                "digits",
-            ),
-            (
-                "cifar10",
-                "cifar10",
-                "60,000 images, 32x32, ten classes",
-                "Krizhevsky 2009",
-                "CIFAR-10",
-            ),
-            (
-                "cifar100",
-                "cifar100",
-                "60,000 images, 32x32, a hundred classes",
-                "Krizhevsky 2009",
-                "CIFAR-100",
-            ),
-            (
-                "stl10",
-                "stl10",
-                "113,000 images, 96x96, most without labels",
-                "Coates et al. 2011",
-                "STL-10",
-            ),
-            (
-                "fashion-mnist",
-                "fashion_mnist",
-                "70,000 images, 28x28, grey, ten classes",
-                "Xiao et al. 2017",
-                "Fashion-MNIST",
-            ),
-        )
+        "digits": Entry(
+            where="data.readers:digits",
+            summary="1,797 digits, 8x8, grey; ships with scikit-learn",
+            paper="Alpaydin & Kaynak 1998",
+            parts={"views": "digits"},
+            tags=_tags("packaged"),
+            title="digits",
+        ),
+        "shapes": Entry(
+            where="data.shapes:shapes",
+            summary="2,000 coloured shapes on noisy ground, 16x16, six classes; generated",
+            paper="ours",
+            parts={"views": "simsiam-cifar"},
+            tags=_tags("packaged"),
+            title="shapes",
+        ),
+        **{
+            name: Entry(
+                where=f"data.readers:{name.replace('-', '_')}",
+                summary=summary,
+                paper=source,
+                title=title,
+            )
+            for name, summary, source, title in (
+                ("cifar10", "60,000 images, 32x32, ten classes", "Krizhevsky 2009", "CIFAR-10"),
+                (
+                    "cifar100",
+                    "60,000 images, 32x32, a hundred classes",
+                    "Krizhevsky 2009",
+                    "CIFAR-100",
+                ),
+                (
+                    "stl10",
+                    "113,000 images, 96x96, most without labels",
+                    "Coates et al. 2011",
+                    "STL-10",
+                ),
+                (
+                    "fashion-mnist",
+                    "70,000 images, 28x28, grey, ten classes",
+                    "Xiao et al. 2017",
+                    "Fashion-MNIST",
+                ),
+            )
+        },
     }
 )
-"""Data sets by name; folders of images and functions of your own come beside them."""
+"""Data sets by name, with their default views where those are not chosen by the images' channels
+and size. Folders of images and functions of your own come beside them."""
 
 PARTS: Mapping[str, Mapping[str, Entry]] = MappingProxyType(
     {

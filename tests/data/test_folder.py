@@ -14,7 +14,7 @@ from PIL import Image
 from offdiag._checks import ConfigError, DataError
 from offdiag.data.dataset import Dataset, Source, in_order
 from offdiag.data.folder import FolderStream, image_folder
-from offdiag.data.loader import TwoViewLoader
+from offdiag.data.loader import two_view_loader
 from offdiag.data.view_recipes import ViewRecipe
 
 
@@ -185,7 +185,7 @@ def test_a_stream_gives_what_memory_gives(tmp_path, workers):
             assert torch.equal(x, y)
     recipe = (ViewRecipe(), ViewRecipe())
     batches = [
-        TwoViewLoader(source, batch_size=6, seed=1, recipe=recipe).batches(3, 8)
+        two_view_loader(source, batch_size=6, seed=1, recipe=recipe).batches(3, 8)
         for source in (held.pretrain, streamed.pretrain)
     ]
     for a, b in zip(*batches, strict=True):

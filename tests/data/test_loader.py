@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from offdiag._checks import ConfigError
 from offdiag.data.dataset import Dataset
-from offdiag.data.loader import TwoViewLoader, normalisation_of
+from offdiag.data.loader import ViewLoader, normalisation_of, two_view_loader
 from offdiag.data.view_recipes import ViewRecipe
 from offdiag.data.views import Normalisation
 
@@ -29,9 +29,9 @@ def numbered(count: int) -> Dataset:
     )
 
 
-def loader(count: int = 20, **settings) -> TwoViewLoader:
+def loader(count: int = 20, **settings) -> ViewLoader:
     given_settings = {"batch_size": 4, "seed": 0, "recipe": (RECIPE, RECIPE)} | settings
-    return TwoViewLoader(numbered(count), normalisation=AS_IS, **given_settings)
+    return two_view_loader(numbered(count), normalisation=AS_IS, **given_settings)
 
 
 @settings(max_examples=8, deadline=None)
@@ -42,7 +42,7 @@ def loader(count: int = 20, **settings) -> TwoViewLoader:
     seed=st.integers(0, 2**40),
 )
 def test_a_run_resumed_at_any_step_gets_the_same_bits(count, batch_size, first, seed):
-    def of(first_step: int) -> TwoViewLoader:
+    def of(first_step: int) -> ViewLoader:
         return loader(count, batch_size=batch_size, seed=seed).batches(first_step, 10)
 
     undisturbed = itertools.islice(of(0), first, None)
@@ -105,7 +105,7 @@ def test_the_layout_of_the_views_changes_none_of_their_values():
 
 def test_unlabelled_images_have_no_labels():
     images = Dataset(images=numbered(4).images, labels=None, classes=(), name="x")
-    batch = next(TwoViewLoader(images, batch_size=4, seed=0, recipe=(RECIPE, RECIPE)).batches())
+    batch = next(two_view_loader(images, batch_size=4, seed=0, recipe=(RECIPE, RECIPE)).batches())
     assert batch.labels is None
 
 
@@ -117,7 +117,7 @@ def test_a_batch_says_how_long_its_images_were_waited_for():
                 yield images
 
     source = Slow(images=numbered(8).images, labels=None, classes=(), name="slow")
-    slow = TwoViewLoader(source, batch_size=4, seed=0, recipe=(RECIPE, RECIPE))
+    slow = two_view_loader(source, batch_size=4, seed=0, recipe=(RECIPE, RECIPE))
     waited = [batch.waited_seconds for batch in slow.batches(last_step=4)]
     assert len(waited) == 4 and min(waited) >= 0.05
 

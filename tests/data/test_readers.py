@@ -9,7 +9,8 @@ import torch
 import torchvision.datasets
 
 from offdiag._checks import ConfigError, DataError
-from offdiag.data.readers import READERS, load
+from offdiag.data.readers import load
+from offdiag.registry import DATASETS
 
 
 def test_digits_have_all_images_in_range_and_a_fixed_split():
@@ -24,12 +25,23 @@ def test_digits_have_all_images_in_range_and_a_fixed_split():
     assert torch.equal(load("digits").test.images, splits.test.images)
 
 
+@pytest.mark.parametrize("name, count, classes", [("digits", 1797, 10), ("shapes", 2000, 6)])
+def test_a_packaged_set_is_whole_and_the_same_each_time(name, count, classes):
+    splits, again = load(name), load(name)
+    assert len(splits.train) + len(splits.test) == count
+    assert len(splits.train.classes) == len(splits.test.labels.unique()) == classes
+    assert torch.equal(splits.train.images, again.train.images)
+    assert splits.train.images.unique().numel() > 16
+
+
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ConfigError, match="unknown data 'mnist': choose .*digits.*folder:PATH"):
         load("mnist")
 
 
-@pytest.mark.parametrize("name", sorted(set(READERS) - {"digits"}))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, row in DATASETS.items() if "packaged" not in row.tags)
+)
 def test_a_set_that_is_absent_says_how_to_get_it(tmp_path, name):
     with pytest.raises(DataError, match=f"{name} is not in .*--download"):
         load(name, root=tmp_path)

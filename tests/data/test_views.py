@@ -285,9 +285,19 @@ def test_a_normalisation_refuses_other_channels():
         Normalisation((0.5,), (0.2,))(pictures(2, 8))
 
 
-def test_images_of_two_channels_are_refused():
-    with pytest.raises(DataError, match="1 or 3 channels; these have 2"):
-        make_view(pictures(2, 8, channels=2), seeded(0), recipe=ViewRecipe())
+@pytest.mark.parametrize("blur", [0.0, 0.5])
+def test_images_of_any_channels_and_depth_have_the_views_of_gray_ones(blur):
+    gray = torch.randint(256, (6, 1, 9, 9), generator=torch.Generator().manual_seed(1))
+    gray = gray.to(torch.uint8)
+    recipe = ViewRecipe(blur=blur, blur_kernel=3, solarise=0.3)
+
+    def view(images):
+        return make_view(images, torch.Generator().manual_seed(2), recipe=recipe)
+
+    expected = view(gray)
+    deep = (257 * gray.int()).to(torch.uint16)
+    torch.testing.assert_close(view(deep), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(view(deep.repeat(1, 5, 1, 1)), expected.repeat(1, 5, 1, 1))
 
 
 def test_a_kernel_wider_than_the_view_is_refused():

@@ -262,7 +262,8 @@ def test_the_evidence_holds_the_readings_and_what_they_are_set_against():
     assert told.evidence[0].startswith("effective rank of the projection ")
     for reference in ("collapse: below", "Gaussian rows", "initialisation", "best so far"):
         assert reference in told.evidence[0]
-    assert told.evidence[1].startswith("spread on the sphere ") and "complete collapse: below" in told.evidence[1]
+    assert told.evidence[1].startswith("spread on the sphere ")
+    assert "complete collapse: below" in told.evidence[1]
 
 
 @cache

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from offdiag.data.loader import normalisation_of
+from offdiag.data.image_views import image_data
 from offdiag.data.readers import digits
+from offdiag.data.view_recipes import VIEWS
 from offdiag.runs.build import build_method
 from offdiag.runs.config import RunConfig
 from offdiag.runs.observe import HeadSnapshots, Observer
@@ -29,7 +30,7 @@ def test_reading_twice_gives_the_same_and_leaves_the_network_as_it_was():
     config = RunConfig(projector=(16, 8), head="linear")  # the identity has no asymmetry: nan
     method = build_method(config, image_channels=1).train()
     before = {name: value.clone() for name, value in method.state_dict().items()}
-    observer = Observer(splits, normalisation=normalisation_of(splits.pretrain))
+    observer = Observer(image_data(splits, recipe=VIEWS["digits"]))
     metrics = LoopMetrics(
         terms={},
         step=1,

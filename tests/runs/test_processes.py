@@ -141,7 +141,7 @@ class Views:
             clean = torch.randn(16, 1, 8, 8, generator=draw, dtype=self.dtype)
             noise = 0.3 * torch.randn(2, 16, 1, 8, 8, generator=draw, dtype=self.dtype)
             a, b = (share_of(clean + n, self.place) for n in noise)
-            yield Batch(step, a, b, None, 0.0)
+            yield Batch(step, (a, b), None, 0.0)
 
 
 def fitted(cases, precision, optimizer):

@@ -357,9 +357,9 @@ def test_images_that_changed_are_refused(tmp_path, generator):
     train(config, tmp_path / "run")
     resume(tmp_path / "run")
     Image.fromarray(pixels.numpy()).save(folder / "a" / "new.png")
-    with pytest.raises(RunError, match="images are not those that"):
+    with pytest.raises(RunError, match="samples are not those that"):
         resume(tmp_path / "run")
-    with pytest.raises(RunError, match="images are not those that"):
+    with pytest.raises(RunError, match="samples are not those that"):
         FrozenRun(tmp_path / "run").evaluate()
 
 

@@ -9,7 +9,9 @@ from tyro.conf import Positional
 
 from offdiag._checks import ConfigError
 from offdiag.cli.progress import console
-from offdiag.runs.config import RunConfig
+from offdiag.data.data import Data
+from offdiag.data.from_file import data_of_file
+from offdiag.runs.config import RunConfig, is_own_file
 from offdiag.runs.frozen import FrozenRun
 
 
@@ -19,12 +21,20 @@ class Evaluate:
 
     directory: Annotated[Path, Positional]
     """The run's directory."""
+    data: str | None = None
+    """FILE.py:FUNCTION again, for a run on data of your own."""
     json: bool = False
     """Print JSON, with the exact settings, instead of a table."""
     device: str = "auto"
 
     def run(self) -> None:
-        result = FrozenRun(self.directory, device=self.device).evaluate()
+        if self.data is not None and not is_own_file(self.data):
+            raise ConfigError(
+                "evaluate takes the run's own data, so --data is FILE.py:FUNCTION for data of your "
+                f"own only; got {self.data!r}."
+            )
+        data = None if self.data is None else data_of_file(self.data)
+        result = FrozenRun(self.directory, data=data, device=self.device).evaluate()
         if self.json:
             print(json.dumps(result, indent=1))
             return
@@ -43,7 +53,7 @@ class Embed:
     out: Path
     """File to write: features, projection, split, classes, and labels where there are any."""
     data: str | None = None
-    """As in `offdiag train`; by default the run's own."""
+    """As in `offdiag train`; by default the run's own, unless they are of a file of yours."""
     data_root: Path = Path("data")
     download: bool = False
     image_size: int | None = None
@@ -55,9 +65,13 @@ class Embed:
     def run(self) -> None:
         if self.out.suffix != ".npz":
             raise ConfigError(f"--out must end in .npz; got {self.out}.")
-        frozen = FrozenRun(self.directory, device=self.device)
-        data = frozen.config
-        if self.data is not None:
+        own = self.data is not None and is_own_file(self.data)
+        given = data_of_file(self.data) if own and self.data is not None else None
+        frozen = FrozenRun(self.directory, data=given, device=self.device)
+        data: RunConfig | Data = frozen.config
+        if given is not None:
+            data = given
+        elif self.data is not None:
             data = RunConfig(
                 data=self.data,
                 data_root=self.data_root,

@@ -1,16 +1,19 @@
 """`offdiag train`"""
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
 from offdiag._checks import ConfigError, RunError, at_least
 from offdiag.cli.part_settings import configured
-from offdiag.runs.config import RunConfig
+from offdiag.runs.config import RunConfig, is_own_file
 from offdiag.runs.recipes import RECIPES, SIZES
+
+if TYPE_CHECKING:
+    from offdiag.data.data import Data
 
 # What loads torch is imported where it is used: a mistyped option is answered without it.
 
@@ -73,7 +76,7 @@ class Train:
         first = Place.here().rank == 0
         with training_bar(directory.name) if first else nullcontext(SILENT) as watcher:
             if self.resume is not None:
-                record = resume(directory, watcher=watcher)
+                record = resume(directory, data=self._own_data(), watcher=watcher)
             else:
                 record = train(configured(self), directory, watcher=watcher)
         if not first:
@@ -86,16 +89,26 @@ class Train:
                 console.print(f"{part}: kNN {knn[part]:.4f}, linear probe {linear[part]:.4f}")
         console.print(f"wrote {page}")
 
+    def _own_data(self) -> "Data | None":
+        from offdiag.data.from_file import data_of_file
+
+        return data_of_file(self.config.data) if is_own_file(self.config.data) else None
+
     def _go_on(self) -> str:
         devices = f" --devices {self.devices}" if self.devices > 1 else ""
-        return f"offdiag train --resume {self._directory()}{devices}"
+        data = f" --data {self.config.data}" if is_own_file(self.config.data) else ""
+        return f"offdiag train --resume {self._directory()}{data}{devices}"
 
     def _directory(self) -> Path:
         if self.resume is not None:
-            if self.out is not None or configured(self).to_dict() != RunConfig().to_dict():
+            config = configured(self)
+            if is_own_file(config.data):  # its code is run only if it is asked for here
+                config = replace(config, data=RunConfig().data)
+            if self.out is not None or config.to_dict() != RunConfig().to_dict():
                 raise ConfigError(
                     f"--resume {self.resume} takes every setting from that directory: "
-                    "drop the other options, or start a new run with --out."
+                    "drop the other options (--data FILE.py:FUNCTION is needed again for data of "
+                    "your own), or start a new run with --out."
                 )
             return self.resume
         if self.out is None:

@@ -1,1 +1,1 @@
-"""Images in memory or from a folder, and two views of them made on the device."""
+"""Samples of any kind, in memory or streamed, and views of them made on the device."""

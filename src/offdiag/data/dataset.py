@@ -1,8 +1,9 @@
-"""Images as values: the sources that training and evaluation read, and the splits of a set."""
+"""The sources that training and evaluation read, images as values, and the splits of a set."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +19,34 @@ HOLD_OUT_SEED = 20220513  # ours for good: a run's seed never moves the evaluati
 
 
 class Source(ABC):
-    """Labelled or unlabelled images that can be read batch by batch, in any order.
+    """Labelled or unlabelled samples that can be read batch by batch, in any order.
 
-    `Dataset` holds them on a device, `FolderStream` decodes them when they are
-    asked for; whoever reads need not know which.
+    A batch is a tensor, or whatever else the views of the data are made of; whoever reads
+    need not know whether it was in memory.
     """
 
     name: str
     classes: tuple[str, ...]
     labels: Labels | None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> "Source":
+        """The same samples, given out on `device`."""
+
+    @abstractmethod
+    def subset(self, rows: Rows) -> "Source":
+        """Only these rows, in this order."""
+
+    @abstractmethod
+    def read(self, batches: Iterable[Rows]) -> Iterator[tuple[Any, Labels | None]]:
+        """The samples and labels of each batch of rows, in the order asked for."""
+
+
+class ImageSource(Source):
+    """Images: `Dataset` holds them on a device, `FolderStream` decodes them when asked for."""
 
     @property
     @abstractmethod
@@ -38,25 +58,10 @@ class Source(ABC):
     def skipped(self) -> tuple[str, ...]:
         """Files that could not be decoded and were left out, as far as they have been met."""
 
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def to(self, device: torch.device | str) -> "Source":
-        """The same images, given out on `device`."""
-
-    @abstractmethod
-    def subset(self, rows: Rows) -> "Source":
-        """Only these rows, in this order."""
-
-    @abstractmethod
-    def read(self, batches: Iterable[Rows]) -> Iterator[tuple[Images, Labels | None]]:
-        """Images and labels of each batch of rows, in the order asked for."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset(Source):
-    """Images in memory, uint8 in [0, 255]."""
+class Dataset(ImageSource):
+    """Images in memory: uint8 in [0, 255] or uint16 in [0, 65535], of any number of channels."""
 
     images: Images
     labels: Labels | None
@@ -89,11 +94,11 @@ class Dataset(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """What a run needs: images to train on, and labelled ones to judge the features.
+    """Samples to train on, and labelled ones to judge the features.
 
     `pretrain` is seen without its labels. kNN and the linear probe learn from
     `train` and are scored on `test`; both are None without labels. `pretrain` never
-    contains an image of `test`.
+    contains a sample of `test`.
     """
 
     pretrain: Source
@@ -102,7 +107,7 @@ class Splits:
 
     def to(self, device: torch.device | str) -> "Splits":
         pretrain = self.pretrain.to(device)
-        if self.train is self.pretrain:  # mostly the same images: they stay one copy
+        if self.train is self.pretrain:  # mostly the same samples: they stay one copy
             train: Source | None = pretrain
         else:
             train = None if self.train is None else self.train.to(device)
@@ -110,8 +115,8 @@ class Splits:
         return replace(self, pretrain=pretrain, train=train, test=test)
 
 
-def in_order(source: Source, *, batch_size: int = 512) -> Iterator[tuple[Images, Labels | None]]:
-    """Every image once, in the source's own order; the last batch may be short."""
+def in_order(source: Source, *, batch_size: int = 512) -> Iterator[tuple[Any, Labels | None]]:
+    """Every sample once, in the source's own order; the last batch may be short."""
     return source.read(torch.split(torch.arange(len(source)), batch_size))
 
 

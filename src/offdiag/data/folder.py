@@ -17,7 +17,7 @@ from loky import get_reusable_executor
 
 from offdiag._checks import ConfigError, DataError, choice
 from offdiag._types import Images, Labels
-from offdiag.data.dataset import Dataset, Rows, Source, Splits, hold_out
+from offdiag.data.dataset import Dataset, ImageSource, Rows, Source, Splits, hold_out
 from offdiag.data.decode import (
     EXTENSIONS,
     MODES,
@@ -205,7 +205,7 @@ def read_into_memory(files: ImageFiles, form: Form, *, skip_corrupt: bool, worke
     return replace(dataset.subset(torch.nonzero(keep)[:, 0]), skipped=tuple(skipped))
 
 
-class FolderStream(Source):
+class FolderStream(ImageSource):
     """Images that are decoded when they are read, in worker processes.
 
     At most three batches are in memory at a time. With `skip_corrupt` the place

@@ -46,8 +46,8 @@ def adjust_colour(
     """Scale brightness, contrast and saturation by the given factors, then clamp to [0, 1].
 
     A factor of 1 changes nothing. Contrast scales the distance from the image's
-    mean luma, saturation the distance from each pixel's own luma; one-channel
-    images have no saturation: give None. One pass, without clamping in between: so
+    mean luma, saturation the distance from each pixel's own luma; images that are not
+    of three channels have no saturation: give None. One pass, without clamping in between: so
     taken, the three commute and need no order.
     """
     batch, channels = view.shape[:2]
@@ -194,7 +194,8 @@ def _mirrored_shifts(
 
 
 def _luma(channels: int, like: Tensor) -> Float[Tensor, " {channels}"]:
-    return constant(LUMA if channels == 3 else (1.0,), like.device, like.dtype)
+    weights = LUMA if channels == 3 else (1 / channels,) * channels
+    return constant(weights, like.device, like.dtype)
 
 
 @lru_cache(maxsize=64)

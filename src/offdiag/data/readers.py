@@ -1,13 +1,12 @@
-"""The named image sets, and the table by which the command line finds them.
+"""The named image sets; the table by which they are found is in the registry.
 
 torchvision keeps the CIFAR sets as pickles; it loads them only after their
 published checksums have matched.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from offdiag.data.dataset import Dataset, Source, Splits, splits_of
 from offdiag.data.decode import MODES
 from offdiag.data.folder import image_folder
 from offdiag.data.operations import LUMA
+from offdiag.registry import DATASETS
 
 FOLDER = "folder:"
 IMAGES_PER_RESIZE = 1024
@@ -39,7 +39,7 @@ def load(
     memory_limit_bytes: int | None = None,
     workers: int | None = None,
 ) -> Splits:
-    """Read `digits`, `cifar10`, `cifar100`, `stl10`, `fashion-mnist` or `folder:PATH`.
+    """Read a set of the registry (`digits`, `cifar10`, ...) or `folder:PATH`.
 
     `root` is where torchvision's sets lie, or where `download` puts them. With
     `image_size` the shorter side is resized to it and the central square kept; with
@@ -59,12 +59,14 @@ def load(
             memory_limit_bytes=memory_limit_bytes,
             workers=workers,
         )
-    if spec not in READERS:
+    if spec not in DATASETS:
         raise ConfigError(
-            f"unknown data {spec!r}: choose one of {', '.join(READERS)}, or {FOLDER}PATH."
+            f"unknown data {spec!r}: choose one of {', '.join(DATASETS)}, {FOLDER}PATH, or "
+            "FILE.py:FUNCTION of your own."
         )
-    splits = READERS[spec](root, download)
-    return converted(splits, image_size=image_size, channels=channels)
+    row = DATASETS[spec]
+    read = row.target() if "packaged" in row.tags else row.target(root, download)
+    return converted(read, image_size=image_size, channels=channels)
 
 
 def digits() -> Splits:
@@ -132,17 +134,6 @@ def fashion_mnist(root: Path | str = "data", download: bool = False) -> Splits:
 
     train = part(True)
     return Splits(pretrain=train, train=train, test=part(False))
-
-
-READERS: Mapping[str, Callable[[Path | str, bool], Splits]] = MappingProxyType(
-    {
-        "digits": lambda root, download: digits(),
-        "cifar10": cifar10,
-        "cifar100": cifar100,
-        "stl10": stl10,
-        "fashion-mnist": fashion_mnist,
-    }
-)
 
 
 def converted(splits: Splits, *, image_size: int | None, channels: str | None) -> Splits:

@@ -11,7 +11,9 @@ RandomGrayscale, GaussianBlur in RandomApply, RandomSolarize). What differs:
   each; we take brightness, contrast and saturation together (unclamped they
   commute), clamp once, then shift the hue.
 - torchvision rounds uint8 images after every step; we round nowhere.
-- One-channel images have neither saturation, hue nor grayscale: those are left out.
+- Saturation, hue and grayscale are of images with three channels; of others they are left
+  out, and contrast scales the distance from the mean over all channels.
+- Images are of 8 or 16 bits a value.
 """
 
 from dataclasses import dataclass
@@ -24,11 +26,15 @@ from torch import Tensor
 from offdiag._checks import ConfigError, DataError
 from offdiag._types import Images, View
 from offdiag.data import operations
+from offdiag.data.dataset import ImageSource
 from offdiag.data.draws import Draws, draw
 from offdiag.data.view_recipes import ViewRecipe
 
 # On a CPU the operations work a batch off in pieces, whose results stay in the cache meanwhile.
 CACHED_PIXELS = 128 * 32 * 32
+LEVELS = {torch.uint8: 255, torch.uint16: 65_535}
+"""The value that stands for 1."""
+NORMALISATION_IMAGES = 4096
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Normalisation:
 
     def __call__(self, images: Images) -> View:
         """Normalise whole images, as evaluation sees them: no crop, no change of colour."""
-        return self.apply(images.float().div_(255))
+        return self.apply(images.float().div_(LEVELS[images.dtype]))
 
     def apply(self, view: View) -> View:
         """Normalise values in [0, 1]."""
@@ -50,10 +56,10 @@ class Normalisation:
     def affine(self, view: View) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
         """The same as a factor and an offset per channel; DataError for other channels."""
         if len(self.mean) != view.shape[1]:
-            channels = "rgb" if len(self.mean) == 3 else "gray"
+            known = {3: ": read them with channels 'rgb'", 1: ": read them with channels 'gray'"}
             raise DataError(
                 f"the normalisation is for images of {len(self.mean)} channel(s), these have "
-                f"{view.shape[1]}: read them with channels {channels!r}."
+                f"{view.shape[1]}{known.get(len(self.mean), '')}."
             )
         where = view.device, view.dtype
         scale = 1 / operations.constant(self.std, *where)
@@ -70,7 +76,7 @@ def make_view(
 ) -> Float[Tensor, "batch channels rows columns"]:
     """One random view of every image, in [0, 1] or, if a normalisation is given, normalised.
 
-    `generator` must live on the device of the images, which have 1 or 3 channels.
+    `generator` must live on the device of the images.
     The same generator state gives the same view; two views are two calls. Always
     computed in float32, also under autocast.
     """
@@ -89,8 +95,9 @@ def view_as_drawn(
 ) -> Float[Tensor, "batch channels rows columns"]:
     """The view of every image that `draws` has drawn for it; see `make_view`."""
     batch, channels, height, width = images.shape
-    if channels not in (1, 3):
-        raise DataError(f"views are made of images with 1 or 3 channels; these have {channels}.")
+    if images.dtype not in LEVELS:
+        raise DataError(f"views are made of images of 8 or 16 bits; these are {images.dtype}.")
+    compiled = images.device.type == "cpu" and images.dtype == torch.uint8 and channels in (1, 3)
     size = (height, width) if recipe.size is None else (recipe.size, recipe.size)
     if recipe.blur > 0 and recipe.blur_kernel // 2 >= min(size):
         raise ConfigError(
@@ -99,7 +106,7 @@ def view_as_drawn(
         )
     view = torch.empty((batch, channels, *size), device=images.device)
     with torch.autocast(images.device.type, enabled=False):
-        if images.device.type == "cpu" and recipe.blur == 0:
+        if compiled and recipe.blur == 0:
             apply_compiled(images, draws, recipe, normalisation, out=view)
         else:
             most = CACHED_PIXELS // max(height * width, size[0] * size[1])
@@ -121,7 +128,8 @@ def apply(
     """Write the views that were drawn into `out`, which must be contiguous."""
     rgb = images.shape[1] == 3
     size = (out.shape[2], out.shape[3])
-    view = operations.crop_resize_flip(images, draws.boxes, draws.mirrored, size=size).div_(255)
+    view = operations.crop_resize_flip(images, draws.boxes, draws.mirrored, size=size)
+    view.div_(LEVELS[images.dtype])
     if recipe.jitter > 0:
         saturation = draws.saturation if rgb else None
         view = operations.adjust_colour(view, draws.brightness, draws.contrast, saturation)
@@ -153,7 +161,7 @@ def apply_compiled(
     *,
     out: Float[Tensor, "batch channels rows columns"],
 ) -> None:
-    """`apply` for images on a CPU and recipes without blur.
+    """`apply` for images of 8 bits and 1 or 3 channels on a CPU, and recipes without blur.
 
     In one thread: on two cores a second one gained nothing, since it waits for the core on
     which a thread of torch's last operation still waits for the next (docs/decisions.md).
@@ -181,4 +189,25 @@ def apply_compiled(
         scale.numpy(),
         shift.numpy(),
         out.numpy(),
+    )
+
+
+def normalisation_of(source: ImageSource) -> Normalisation:
+    """Mean and deviation of each channel over at most 4,096 images spread evenly over the source.
+
+    Rounded to four digits. A channel that never changes is not divided by anything.
+    """
+    rows = torch.linspace(0, len(source) - 1, min(len(source), NORMALISATION_IMAGES)).long()
+    total = square = torch.zeros(source.image_shape[0], dtype=torch.float64)
+    pixels = 0
+    for images, _ in source.read(torch.split(rows, 256)):
+        values = images.double().div_(LEVELS[images.dtype])
+        total = total + values.sum((0, 2, 3)).cpu()
+        square = square + values.square_().sum((0, 2, 3)).cpu()
+        pixels += images.numel() // images.shape[1]
+    mean = total / pixels
+    std = (square / pixels - mean**2).clamp_min(0).sqrt()
+    return Normalisation(
+        mean=tuple(round(value, 4) for value in mean.tolist()),
+        std=tuple(round(value, 4) or 1.0 for value in std.tolist()),
     )

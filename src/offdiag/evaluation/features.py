@@ -1,6 +1,8 @@
-"""Embeddings of whole, unaugmented images by a frozen network."""
+"""Embeddings of whole, unaugmented samples by a frozen network."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -8,13 +10,12 @@ from torch import Tensor
 
 from offdiag._types import Labels
 from offdiag.data.dataset import Source, in_order
-from offdiag.data.views import Normalisation
 from offdiag.methods.method import AbstractMethod
 
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """Outputs of the three parts for the same images, and their labels where there are any."""
+    """Outputs of the three parts for the same samples, and their labels where there are any."""
 
     features: Float[Tensor, "batch features"]
     projection: Float[Tensor, "batch proj"]
@@ -27,18 +28,19 @@ def extract(
     method: AbstractMethod,
     source: Source,
     *,
-    normalisation: Normalisation,
+    whole: Callable[[Any], Any],
     batch_size: int = 512,
 ) -> Features:
-    """Embed every image of `source` once, in its order, without augmentation.
+    """Embed every sample of `source` once, in its order, without augmentation.
 
-    BatchNorm uses its running statistics; the mode of `method` is put back afterwards.
+    `whole` makes of a batch what the encoder takes: of images the normalised ones. BatchNorm
+    uses its running statistics; the mode of `method` is put back afterwards.
     """
     training = method.training
     method.eval()
     embedded, labels = [], []
-    for images, classes in in_order(source, batch_size=batch_size):
-        embedded.append(method.embed(normalisation(images)))
+    for samples, classes in in_order(source, batch_size=batch_size):
+        embedded.append(method.embed(whole(samples)))
         if classes is not None:
             labels.append(classes)
     method.train(training)

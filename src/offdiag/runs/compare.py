@@ -17,10 +17,11 @@ import torch
 
 from offdiag._checks import ConfigError, OffdiagError, RunError, at_least
 from offdiag._files import make_folder, write_json, write_whole
+from offdiag.data.from_file import data_of_file
 from offdiag.results.comparison import READINGS, Cell, Combination, Comparison, Ending, Status
 from offdiag.results.history import CONFIG_FILE, RunRecord, read_config
 from offdiag.runs.build import pick_device
-from offdiag.runs.config import AUTO, METHOD_PARTS, RunConfig
+from offdiag.runs.config import AUTO, METHOD_PARTS, RunConfig, is_own_file
 from offdiag.runs.grid import SEED, CellSpec, Grid, applied
 from offdiag.runs.train import Watcher, resume, train
 from offdiag.training.checkpoint import load_checkpoint
@@ -199,7 +200,8 @@ def _run_cell(name: str, config: RunConfig, directory: Path, threads: int, owner
     try:
         watcher = Watcher(stepped=_end_with(owner))
         if (directory / CONFIG_FILE).exists():
-            resume(directory, watcher=watcher)
+            own = data_of_file(config.data) if is_own_file(config.data) else None
+            resume(directory, data=own, watcher=watcher)
         else:
             train(config, directory, watcher=watcher)
     except OffdiagError as error:

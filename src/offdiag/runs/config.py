@@ -5,6 +5,7 @@ belongs to data, optimisation, machine and record. Nothing here loads torch.
 """
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
@@ -34,6 +35,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 AUTO = "auto"
 """A part that the method chooses itself."""
+OWN = "own"
+"""Data or an encoder that were given as objects: no name finds them again."""
 NONE = "none"
 """No such part: of what a method may do without."""
 METHOD_PARTS = ("head", "normaliser", "transform", "regulariser")
@@ -46,6 +49,15 @@ MOVED = ("momentum", "stop_gradient")
 """Settings of the method that were fields of their own in the first version."""
 
 
+OWN_FILE = re.compile(r".+\.py(:\w*)?")
+"""Data from a Python file: FILE.py:FUNCTION."""
+
+
+def is_own_file(data: str) -> bool:
+    """Whether data are given as a Python file, and perhaps a function in it."""
+    return OWN_FILE.fullmatch(data) is not None
+
+
 def _names(names: Any) -> Any:
     return tyro.conf.arg(metavar="{" + ",".join(names) + "}")
 
@@ -56,8 +68,8 @@ class RunConfig:
 
     # data
     data: str = "digits"
-    """digits, cifar10, cifar100, stl10, fashion-mnist, or folder:PATH (images, with classes as
-    sub-folders or without)."""
+    """A set of `offdiag list data`; folder:PATH (images, with classes as sub-folders or without);
+    or FILE.py:FUNCTION, a function of yours that returns an offdiag.Data."""
     data_root: Path = Path("data")
     """Where torchvision keeps its data sets."""
     download: bool = False
@@ -135,7 +147,8 @@ class RunConfig:
     def __post_init__(self, momentum: float | None, stop_gradient: str | None) -> None:
         self._take_moved({"momentum": momentum, "stop_gradient": stop_gradient})
         choice("method", self.method, METHODS)
-        choice("encoder", self.encoder, ENCODERS)
+        if self.encoder != OWN:
+            choice("encoder", self.encoder, ENCODERS)
         choice("projector", self.projector_kind, PROJECTORS)
         self._check_parts()
         choice("optimiser", self.optimizer, OPTIMIZERS)
@@ -166,7 +179,10 @@ class RunConfig:
 
     @property
     def parts(self) -> dict[str, str]:
-        """The name of every part of the method, encoder and projector, as it becomes."""
+        """The name of every part of the method, encoder and projector, as it becomes.
+
+        An encoder of your own has no name and is left out.
+        """
         row = find("method", self.method)
         chosen = {"method": self.method}
         for kind, default in row.parts.items():
@@ -174,7 +190,8 @@ class RunConfig:
             name = default if name == AUTO else name
             if name and (name != NONE or name in PARTS[kind]):
                 chosen[kind] = name
-        return {**chosen, "projector": self.projector_kind, "encoder": self.encoder}
+        chosen["projector"] = self.projector_kind
+        return chosen if self.encoder == OWN else {**chosen, "encoder": self.encoder}
 
     def settings_of(self, kind: str) -> dict[str, Any]:
         """What is set of one part, with the defaults of what is not; loads the part."""

@@ -1,4 +1,4 @@
-"""The readings of a run while it trains, on images that stay the same throughout."""
+"""The readings of a run while it trains, on samples that stay the same throughout."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,10 @@ import torch
 
 from offdiag._checks import TrainingError
 from offdiag._types import Covariance
-from offdiag.data.dataset import Dataset, Source, Splits, in_order
-from offdiag.data.views import Normalisation
+from offdiag.data.data import Data
+from offdiag.data.dataset import Dataset, Source, in_order
+from offdiag.data.nest import joined
+from offdiag.data.samples import Graph, Samples
 from offdiag.diagnostics.head_matrix import head_matrix
 from offdiag.diagnostics.readings import read_head, read_part
 from offdiag.diagnostics.spectrum import second_moment
@@ -22,26 +24,28 @@ from offdiag.training.fit import LoopMetrics
 PROBE_IMAGES = 2_048
 KNN_STORED = 10_000
 KNN_QUERIES = 2_000
+IN_MEMORY = (Dataset, Samples, Graph)
 
 
 class Observer:
-    """Reads a method on up to 2,048 unaugmented training images, spread evenly over the set.
+    """Reads a method on up to 2,048 unaugmented training samples, spread evenly over the set.
 
     kNN, where there are labels, stores up to 10,000 and asks up to 2,000 of the
-    evaluation images, spread likewise: a reading, not the final evaluation. The
+    evaluation samples, spread likewise: a reading, not the final evaluation. The
     network is in evaluation mode and in full precision.
     """
 
-    def __init__(self, splits: Splits, *, normalisation: Normalisation) -> None:
-        self.normalisation = normalisation
-        self.probe = _sample(splits.pretrain, PROBE_IMAGES)
-        labelled = splits.train is not None and splits.test is not None
-        self.stored = _sample(splits.train, KNN_STORED) if labelled else None
-        self.queries = _sample(splits.test, KNN_QUERIES) if labelled else None
+    def __init__(self, data: Data) -> None:
+        self.whole = data.whole
+        self.probe = spread_sample(data.pretrain, PROBE_IMAGES)
+        self.stored = self.queries = None
+        if data.train is not None and data.test is not None:
+            self.stored = spread_sample(data.train, KNN_STORED)
+            self.queries = spread_sample(data.test, KNN_QUERIES)
 
     def read(self, method: AbstractMethod, metrics: LoopMetrics, *, images_per_step: int) -> Row:
         """One row of the run's history; TrainingError if the embeddings are not finite."""
-        probe = extract(method, self.probe, normalisation=self.normalisation)
+        probe = extract(method, self.probe, whole=self.whole)
         if not (probe.features.isfinite().all() and probe.prediction.isfinite().all()):
             raise TrainingError(
                 f"the embeddings are not finite at step {metrics.step}: try a smaller learning "
@@ -49,8 +53,8 @@ class Observer:
             )
         knn = None
         if self.stored is not None and self.queries is not None:
-            stored = extract(method, self.stored, normalisation=self.normalisation)
-            queries = extract(method, self.queries, normalisation=self.normalisation)
+            stored = extract(method, self.stored, whole=self.whole)
+            queries = extract(method, self.queries, whole=self.whole)
             knn = knn_accuracies(stored, queries)
         matrix = None if method.head is None else head_matrix(method.head)
         return Row(
@@ -106,14 +110,16 @@ class HeadSnapshots:
         )
 
 
-def _sample(source: Source | None, most: int) -> Dataset:
-    """At most `most` images, spread evenly over the source, held in memory."""
-    assert source is not None
+def spread_sample(source: Source, most: int) -> Source:
+    """At most `most` samples, spread evenly over the source, held in memory."""
     rows = torch.linspace(0, len(source) - 1, min(most, len(source))).round().long()
-    pieces = list(in_order(source.subset(rows)))
+    part = source.subset(rows)
+    if isinstance(part, IN_MEMORY):
+        return part
+    pieces = list(in_order(part))
     labels = [classes for _, classes in pieces if classes is not None]
-    return Dataset(
-        images=torch.cat([images for images, _ in pieces]),
+    return Samples(
+        joined([samples for samples, _ in pieces]),
         labels=torch.cat(labels) if labels else None,
         classes=source.classes,
         name=source.name,

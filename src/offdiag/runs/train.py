@@ -4,17 +4,19 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
-from offdiag._checks import RunError
+from offdiag._checks import ConfigError, RunError
 from offdiag._files import remove_parts, write_json
 from offdiag.batchnorm import share_batchnorm
-from offdiag.data.dataset import Splits
+from offdiag.data.data import Data
+from offdiag.data.dataset import ImageSource
+from offdiag.data.image_views import ImageViews
 from offdiag.diagnostics.head_matrix import head_matrix
 from offdiag.evaluation.features import extract
 from offdiag.evaluation.protocol import evaluate
@@ -31,19 +33,23 @@ from offdiag.results.history import (
     write_head,
 )
 from offdiag.runs.build import (
+    OwnEncoder,
     build_loader,
     build_method,
     build_schedule,
-    load_splits,
+    channels_of,
+    load_data,
+    own_data_needed,
     pick_device,
 )
 from offdiag.runs.circumstances import circumstances
-from offdiag.runs.config import NOT_OF_OWN, RunConfig
-from offdiag.runs.identity import (
+from offdiag.runs.config import NOT_OF_OWN, OWN, RunConfig, is_own_file
+from offdiag.runs.fingerprint import (
     fingerprint,
     name_of,
     refuse_other_images,
     refuse_other_method,
+    shape_of,
 )
 from offdiag.runs.memory import memory_may_run_out, start_peak
 from offdiag.runs.observe import HeadSnapshots, Observer
@@ -70,13 +76,18 @@ def train(
     config: RunConfig,
     out: Path,
     *,
+    data: Data | None = None,
+    encoder: OwnEncoder | None = None,
     method: AbstractMethod | None = None,
     watcher: Watcher = SILENT,
 ) -> RunRecord:
     """Train into the new directory `out`, evaluate if there are labels, return the record.
 
-    `method` takes the place of the one that `config` names, with an encoder,
-    projector and head of your own; config's words for those are then not used.
+    `data` takes the place of those that `config` names: samples of any kind with their views.
+    `encoder`, or one that comes with the data, takes the place of config's; it is a module, or
+    a function that builds one, from the run's seed then. `method` takes the place of the whole
+    method, with an encoder, projector and head of your own. config's words for what is given
+    are then not used.
 
     `out` must not exist, or be empty; it appears whole, with a checkpoint of step 0,
     once data and settings are known to be good. Raises ConfigError, DataError,
@@ -92,17 +103,25 @@ def train(
             f"with --resume {out}."
         )
     with memory_may_run_out():
-        run = _Run(config, method)
+        if data is not None:
+            config = replace(config, data=OWN)
+        run = _Run(config, data, encoder, method)
         run.settle(out)
         return run.finish(watcher)
 
 
 def resume(
-    directory: Path, *, method: AbstractMethod | None = None, watcher: Watcher = SILENT
+    directory: Path,
+    *,
+    data: Data | None = None,
+    encoder: OwnEncoder | None = None,
+    method: AbstractMethod | None = None,
+    watcher: Watcher = SILENT,
 ) -> RunRecord:
     """Continue the run in `directory` from its checkpoint, with the settings it began with.
 
-    A run of your own `method` needs it again, built in the same way. On a CPU the
+    A run of your own data, encoder or method needs them again, built in the same way: data
+    from a file too, whose code is not run because a directory names it. On a CPU the
     weights come out bit for bit as those of a run that never stopped.
     A run that had trained to its end is evaluated if that was missing.
     """
@@ -111,7 +130,9 @@ def resume(
     trained = RunConfig.from_dict(state["config"])  # of any version
     _refuse_other_configuration(trained.to_dict(), config.to_dict(), directory)
     with memory_may_run_out():
-        run = _Run(config, method)
+        if data is None and (config.data == OWN or is_own_file(config.data)):
+            raise RunError(own_data_needed(directory, config))
+        run = _Run(config, data, encoder, method)
         run.restore(directory, state)
         return run.finish(watcher)
 
@@ -119,7 +140,13 @@ def resume(
 class _Run:
     """The parts of one run, its directory, and where it stands."""
 
-    def __init__(self, config: RunConfig, method: AbstractMethod | None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        data: Data | None,
+        encoder: OwnEncoder | None,
+        method: AbstractMethod | None,
+    ) -> None:
         self.config = config
         self.own = method is not None
         self.place = Place.here()
@@ -129,21 +156,25 @@ class _Run:
             self.device,
             config.precision,
             self.place,
-            unused_weights=method is not None or _leaves_weights(config),
+            unused_weights=_leaves_weights(config)
+            or any(part is not None for part in (encoder, method))
+            or (data.encoder is not None if data is not None else is_own_file(config.data)),
         )
         start_peak(self.device)
-        self.splits: Splits = self._loaded().to(self.device)
-        self.images = fingerprint(self.splits)
+        self.data = (self._loaded() if data is None else data).to(self.device)
+        self.images = fingerprint(self.data)
         self.loader = build_loader(
             config,
-            self.splits,
+            self.data,
             device=self.device,
             rank=self.place.rank,
             world_size=self.place.size,
         )
-        channels = self.splits.pretrain.image_shape[0]
-        own = build_method(config, image_channels=channels) if method is None else method
-        self.method = own.to(self.device)
+        if method is not None and encoder is not None:
+            raise ConfigError("a method brings its own encoder: give method=... or encoder=....")
+        if method is None:
+            method = self._built(self.data.encoder if encoder is None else encoder)
+        self.method = method.to(self.device)
         if config.channels_last:
             self.method.to(memory_format=torch.channels_last)
         if self.place.size > 1:
@@ -160,6 +191,14 @@ class _Run:
         start = None if self.method.head is None else head_matrix(self.method.head)
         self.head = None if start is None else HeadSnapshots.of(start)
         self.directory = Path()
+
+    def _built(self, encoder: OwnEncoder | None) -> AbstractMethod:
+        if encoder is not None:
+            self.config = replace(self.config, encoder=OWN)
+            return build_method(self.config, encoder=encoder)
+        if self.config.encoder == OWN:
+            raise ConfigError("the encoder is given as an object here: give encoder=... again.")
+        return build_method(self.config, image_channels=channels_of(self.config, self.data))
 
     def settle(self, out: Path) -> None:
         """Make the directory, whole from its first moment: it is filled under another name."""
@@ -222,7 +261,7 @@ class _Run:
         return RunRecord.load(self.directory)
 
     def _evaluate(self) -> None:
-        if not (self.directory / EVALUATION_FILE).exists() and self.splits.test is not None:
+        if not (self.directory / EVALUATION_FILE).exists() and self.data.test is not None:
             write_json(self.directory / EVALUATION_FILE, self._evaluated())
 
     def _settings(self) -> dict[str, Any]:
@@ -233,6 +272,13 @@ class _Run:
             plain["own"] = self.method.describe()
         return plain
 
+    def _normalisation(self) -> dict[str, Any] | None:
+        """That of images, which is kept with the weights; other data bring their own."""
+        views = self.data.views
+        if not isinstance(views, ImageViews):
+            return None
+        return {"mean": views.normalisation.mean, "std": views.normalisation.std}
+
     def checkpoint(self) -> None:
         """Write the checkpoint and, if the head is a matrix, its pictures so far."""
         save_checkpoint(
@@ -241,11 +287,8 @@ class _Run:
                 "config": self._settings(),
                 "images": self.images,
                 "method_name": name_of(self.method),
-                "image_shape": self.splits.pretrain.image_shape,
-                "normalisation": {
-                    "mean": self.loader.normalisation.mean,
-                    "std": self.loader.normalisation.std,
-                },
+                "image_shape": shape_of(self.data.pretrain),
+                "normalisation": self._normalisation(),
                 "progress": self.progress.state(),
                 "method": self.method.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -263,7 +306,7 @@ class _Run:
             logger = TensorBoardLogger(self.directory, name="tensorboard")
         observer = None
         if self.first:
-            observer = Observer(self.splits, normalisation=self.loader.normalisation)
+            observer = Observer(self.data)
         if config.compile:
             self.method.compile()
 
@@ -294,20 +337,23 @@ class _Run:
             on_step=watcher.stepped,
         )
 
-    def _loaded(self) -> Splits:
+    def _loaded(self) -> Data:
         if not self.config.download:
-            return load_splits(self.config, device=self.device)
+            return load_data(self.config, device=self.device)
         with self.fabric.rank_zero_first(local=True):  # one process of each machine downloads
-            return load_splits(self.config, device=self.device)
+            return load_data(self.config, device=self.device)
 
     def _evaluated(self) -> dict[str, Any]:
-        assert self.splits.train is not None and self.splits.test is not None
-        normalisation = self.loader.normalisation
-        train = extract(self.method, self.splits.train, normalisation=normalisation)
-        return evaluate(train, extract(self.method, self.splits.test, normalisation=normalisation))
+        assert self.data.train is not None and self.data.test is not None
+        train, test = (
+            extract(self.method, source, whole=self.data.whole)
+            for source in (self.data.train, self.data.test)
+        )
+        return evaluate(train, test)
 
     def _described(self) -> dict[str, Any]:
-        source, test = self.splits.pretrain, self.splits.test
+        source, test = self.data.pretrain, self.data.test
+        shape = "image_shape" if isinstance(source, ImageSource) else "shape"
         return {
             "config": self._settings(),
             "circumstances": {
@@ -315,9 +361,9 @@ class _Run:
                 "data": {
                     "name": source.name,
                     "images": len(source),
-                    "image_shape": source.image_shape,
+                    shape: shape_of(source),
                     "classes": len(source.classes),
-                    "skipped": list(source.skipped),
+                    "skipped": list(getattr(source, "skipped", ())),
                     "test_images": 0 if test is None else len(test),
                 },
                 "method": name_of(self.method),

@@ -10,25 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import torch
 
 from offdiag._checks import ConfigError, at_least
 from offdiag._files import make_folder
-from offdiag.data.dataset import Dataset, Source, in_order
 from offdiag.diagnostics.readings import read_part
 from offdiag.evaluation.features import extract
 from offdiag.results.history import METRICS_FILE, read_config, read_history
 from offdiag.results.intervention import UNCHANGED, WHY_FILE, Branch, Why
 from offdiag.results.readings import Readings
-from offdiag.runs.build import build_loader, build_method, load_splits, pick_device
+from offdiag.runs.build import build_loader, build_method, channels_of, load_data, pick_device
 from offdiag.runs.config import RunConfig
+from offdiag.runs.observe import PROBE_IMAGES, spread_sample
 from offdiag.training.checkpoint import load_checkpoint
 from offdiag.training.fit import fit
 from offdiag.training.optimizers import make_optimizer
 
 STEPS = 200
 SEEDS = (0, 1, 2)
-PROBE_IMAGES = 1_024
 NARROW = 0.2
 """Below this share of 1/sqrt(width) the normalised outputs' std counts against the directions."""
 KEPT = 0.6
@@ -179,9 +177,9 @@ class _RunBranch:
         config = self.config if change == UNCHANGED else self.changes[change]
         config = replace(config, seed=self.config.seed + 1 + seed, compile=False)
         device = pick_device(config.device)
-        splits = load_splits(config, device=device).to(device)
-        loader = build_loader(config, splits, device=device)
-        method = build_method(config, image_channels=splits.pretrain.image_shape[0]).to(device)
+        data = load_data(config, device=device).to(device)
+        loader = build_loader(config, data, device=device)
+        method = build_method(config, image_channels=channels_of(config, data)).to(device)
         if self.start == CHECKPOINT:
             kept = load_checkpoint(self.directory)["method"]
             mine = method.state_dict()
@@ -195,8 +193,8 @@ class _RunBranch:
             head_lr_ratio=config.head_lr_ratio,
         )
         fit(method, loader, optimizer, steps=self.steps, log_every=self.steps)
-        probe = _sample(splits.pretrain)
-        found = extract(method, probe, normalisation=loader.normalisation)
+        probe = spread_sample(data.pretrain, PROBE_IMAGES)
+        found = extract(method, probe, whole=data.whole)
         if not found.projection.isfinite().all():
             return 0.0
         return directions(read_part(found.projection))
@@ -211,12 +209,6 @@ def directions(readings: Readings) -> float:
     spread = readings.std * math.sqrt(readings.dim) / NARROW
     value = readings.effective_rank * min(1.0, spread)
     return 0.0 if math.isnan(value) else value
-
-
-def _sample(source: Source) -> Dataset:
-    rows = torch.linspace(0, len(source) - 1, min(PROBE_IMAGES, len(source))).round().long()
-    images = torch.cat([images for images, _ in in_order(source.subset(rows))])
-    return Dataset(images=images, labels=None, classes=(), name=source.name)
 
 
 def _has_directions(directory: Path) -> bool:

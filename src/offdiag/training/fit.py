@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from offdiag._checks import ConfigError, TrainingError, at_least
 from offdiag._distributed import mean_over_processes
 from offdiag._types import Scalar
+from offdiag.data.nest import is_named_tuple, moved
 from offdiag.methods.method import AbstractMethod, Embedded, Output
 from offdiag.training.schedules import Schedule
 
@@ -262,14 +263,19 @@ def views_of(batch: Any, device: torch.device | str) -> tuple[Any, ...]:
     ConfigError for anything else.
     """
     views = getattr(batch, "views", batch)
-    if isinstance(views, tuple | list) and views and isinstance(views[0], tuple | list):
+    if _is_several(views) and views and _is_several(views[0]):
         views = views[0]
-    if not isinstance(views, tuple | list) or len(views) < 2:
+    if not _is_several(views) or len(views) < 2:
         raise ConfigError(
             "a batch must be a tuple of two views or more, or start with one; got "
             f"{type(batch).__name__}{_length(batch)}."
         )
-    return tuple(view.to(device) if hasattr(view, "to") else view for view in views)
+    return tuple(moved(view, device) for view in views)
+
+
+def _is_several(value: Any) -> bool:
+    """Whether `value` is several things; a named tuple is one, such as a graph."""
+    return isinstance(value, tuple | list) and not is_named_tuple(value)
 
 
 def _length(batch: Any) -> str:
