@@ -18,6 +18,8 @@ class Card:
     free_bytes: int = 70 * 2**30
     total_bytes: int = 80 * 2**30
     bf16: bool = True
+    name: str = "Pretend H200"
+    capability: tuple[int, int] = (9, 0)
     initialised: bool = False
     resets: int = 0
     peak_bytes: int = 0
@@ -45,6 +47,14 @@ class Card:
             "is_initialized": lambda: self.initialised,
             "is_bf16_supported": lambda including_emulation=True: self.bf16,
             "init": self.init,
+            "get_device_name": lambda device=None: self.name,
+            "get_device_capability": lambda device=None: self.capability,
+            "current_device": lambda: 0,
+            "set_device": lambda device: None,
+            "synchronize": lambda device=None: None,
+            "empty_cache": lambda: None,
+            "manual_seed_all": lambda seed: None,
+            "is_current_stream_capturing": lambda: False,
             "reset_peak_memory_stats": self.reset_peak_memory_stats,
             "max_memory_allocated": self.max_memory_allocated,
             "mem_get_info": self.mem_get_info,
