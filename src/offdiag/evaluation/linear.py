@@ -45,7 +45,7 @@ def linear_probe(
     float64. Deterministic where torch's products are: there is no seed.
     """
     mean, deviation = _moments(train)
-    present, targets = train_labels.unique(return_inverse=True)
+    present, targets = torch.unique(train_labels, return_inverse=True)
     with tensor_float32(False, train.device):
         x = _standardised(train, mean, deviation)
         W, b, converged = _fitted(x, targets, len(present))
@@ -104,7 +104,7 @@ def _moments(
     rows: Float[Tensor, "rows dim"],
 ) -> tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]:
     """Mean and deviation (over n) of each feature; 1 for one that is constant but for rounding."""
-    pieces = rows.split(ROWS_AT_ONCE)
+    pieces = torch.split(rows, ROWS_AT_ONCE)
     mean = torch.stack([piece.double().sum(0) for piece in pieces]).sum(0) / len(rows)
     squares = [(piece.double() - mean).square_().sum(0) for piece in pieces]
     variance = torch.stack(squares).sum(0) / len(rows)
@@ -116,7 +116,7 @@ def _moments(
 def _standardised(
     rows: Float[Tensor, "rows dim"], mean: Float[Tensor, " dim"], deviation: Float[Tensor, " dim"]
 ) -> Float[Tensor, "rows dim"]:
-    pieces = rows.split(ROWS_AT_ONCE)
+    pieces = torch.split(rows, ROWS_AT_ONCE)
     return torch.cat([((piece.double() - mean) / deviation).float() for piece in pieces])
 
 

@@ -34,7 +34,7 @@ def memory_may_run_out() -> Iterator[None]:
 def start_peak(device: torch.device) -> None:
     """Forget what earlier runs of this process held on the device."""
     # Before CUDA is initialised nothing was held, and torch refuses: "Invalid device argument".
-    if device.type == "cuda" and torch.cuda.is_initialized():
+    if device.type == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.reset_peak_memory_stats(device)
 
 
