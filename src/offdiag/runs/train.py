@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from offdiag._checks import RunError
 from offdiag._files import remove_parts, write_json
+from offdiag._precision import tensor_float32
 from offdiag.batchnorm import share_batchnorm
 from offdiag.data.dataset import Splits
 from offdiag.diagnostics.head_matrix import head_matrix
@@ -39,6 +41,7 @@ from offdiag.runs.build import (
 )
 from offdiag.runs.circumstances import circumstances
 from offdiag.runs.config import NOT_OF_OWN, RunConfig
+from offdiag.runs.device import described, refuse_full_card, resolved
 from offdiag.runs.identity import (
     fingerprint,
     name_of,
@@ -91,7 +94,7 @@ def train(
             f"{out} exists already: choose another directory, or continue that run "
             f"with --resume {out}."
         )
-    with memory_may_run_out():
+    with memory_may_run_out(config.batch_size):
         run = _Run(config, method)
         run.settle(out)
         return run.finish(watcher)
@@ -110,7 +113,7 @@ def resume(
     state = load_checkpoint(directory)
     trained = RunConfig.from_dict(state["config"])  # of any version
     _refuse_other_configuration(trained.to_dict(), config.to_dict(), directory)
-    with memory_may_run_out():
+    with memory_may_run_out(config.batch_size):
         run = _Run(config, method)
         run.restore(directory, state)
         return run.finish(watcher)
@@ -120,11 +123,12 @@ class _Run:
     """The parts of one run, its directory, and where it stands."""
 
     def __init__(self, config: RunConfig, method: AbstractMethod | None) -> None:
-        self.config = config
         self.own = method is not None
         self.place = Place.here()
         self.first = self.place.rank == 0
         self.device = pick_device(config.device, local_rank=self.place.local_rank)
+        refuse_full_card(self.device)
+        self.config = config = resolved(config, self.device)
         self.fabric = open_fabric(
             self.device,
             config.precision,
@@ -269,7 +273,8 @@ class _Run:
 
         def on_log(metrics: LoopMetrics) -> None:
             assert observer is not None
-            row = observer.read(self.method, metrics, images_per_step=config.batch_size)
+            with tensor_float32(False, self.device):
+                row = observer.read(self.method, metrics, images_per_step=config.batch_size)
             if self.head is not None and self.method.head is not None:
                 matrix = head_matrix(self.method.head)
                 assert matrix is not None  # it was at the start
@@ -279,7 +284,8 @@ class _Run:
                 logger.log_metrics(row.scalars(), row.step)
             watcher.read(row)
 
-        fit(
+        training = partial(
+            fit,
             self.method,
             self.loader,
             self.optimizer,
@@ -293,6 +299,8 @@ class _Run:
             on_checkpoint=self.checkpoint,
             on_step=watcher.stepped,
         )
+        with tensor_float32(True, self.device):
+            training()
 
     def _loaded(self) -> Splits:
         if not self.config.download:
@@ -303,8 +311,10 @@ class _Run:
     def _evaluated(self) -> dict[str, Any]:
         assert self.splits.train is not None and self.splits.test is not None
         normalisation = self.loader.normalisation
-        train = extract(self.method, self.splits.train, normalisation=normalisation)
-        return evaluate(train, extract(self.method, self.splits.test, normalisation=normalisation))
+        with tensor_float32(False, self.device):
+            train = extract(self.method, self.splits.train, normalisation=normalisation)
+            test = extract(self.method, self.splits.test, normalisation=normalisation)
+        return evaluate(train, test)
 
     def _described(self) -> dict[str, Any]:
         source, test = self.splits.pretrain, self.splits.test
@@ -312,6 +322,7 @@ class _Run:
             "config": self._settings(),
             "circumstances": {
                 **circumstances(self.device),
+                **described(self.device),
                 "data": {
                     "name": source.name,
                     "images": len(source),
