@@ -6,7 +6,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "offdiag"
 
 ROWS = [
-    {"_types", "_checks", "_compiled"},
+    {"_types", "_checks", "_compiled", "_precision"},
     {"_files", "registry", "_distributed"},
     {"results", "batchnorm"},
     {"normalisers", "data", "diagnostics", "embeddings"},

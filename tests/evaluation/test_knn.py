@@ -1,4 +1,4 @@
-"""Nearest neighbours and the probe: known answers and a slow reference."""
+"""Nearest neighbours: known answers and a slow reference."""
 
 import math
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from offdiag._checks import ConfigError
 from offdiag.evaluation.knn import knn_accuracy
-from offdiag.evaluation.linear import linear_probe
 
 
 def clusters(generator, per_class=30, classes=4, spread=0.1):
@@ -45,11 +44,9 @@ def test_separated_classes_are_told_apart_and_pure_noise_is_not(generator):
     z, labels = clusters(generator)
     test, test_labels = clusters(generator)
     assert knn_accuracy(z, labels, test, test_labels) == 1
-    assert linear_probe(z, labels, test, test_labels).accuracy == 1
     noise, noise_labels = clusters(generator, spread=100)
     test, test_labels = clusters(generator, spread=100)
     assert knn_accuracy(noise, noise_labels, test, test_labels) < 0.5
-    assert linear_probe(noise, noise_labels, test, test_labels).accuracy < 0.5
 
 
 def test_knn_is_the_same_however_many_rows_go_at_once(generator):
@@ -68,9 +65,3 @@ def test_more_neighbours_than_features_is_refused(generator):
     z, labels = clusters(generator, per_class=2)
     with pytest.raises(ConfigError, match="got 20 and 8"):
         knn_accuracy(z, labels, z, labels)
-
-
-def test_a_probe_that_did_not_converge_says_so(generator, monkeypatch):
-    monkeypatch.setattr("offdiag.evaluation.linear.MAX_ITERATIONS", 1)
-    z, labels = clusters(generator, spread=1)
-    assert not linear_probe(z, labels, z, labels).converged

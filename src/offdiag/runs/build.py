@@ -20,6 +20,7 @@ from offdiag.data.views import Normalisation
 from offdiag.methods.method import AbstractMethod
 from offdiag.registry import DATASETS, find
 from offdiag.runs.config import AUTO, OWN, RunConfig, is_own_file
+from offdiag.runs.device import pick_device as pick_device
 from offdiag.runs.fingerprint import shape_of
 from offdiag.training.schedules import Schedule
 
@@ -171,23 +172,3 @@ def build_schedule(config: RunConfig, *, steps_per_epoch: int) -> Schedule:
         milestones=config.milestones,
         decay_head=config.head_lr_decay,
     )
-
-
-def pick_device(name: str, *, local_rank: int = 0) -> torch.device:
-    """The device asked for; auto takes a CUDA device where there is one.
-
-    Metal has no float64, in which losses and readings are summed: mps is refused. Each
-    process of a machine, counted by `local_rank`, has a CUDA device of its own.
-    """
-    if torch.cuda.is_available() and name in ("auto", "cuda"):
-        if local_rank >= (gpus := torch.cuda.device_count()):
-            raise ConfigError(
-                f"each process needs a GPU of its own, and this machine has {gpus}: "
-                "start fewer processes, or use --device cpu."
-            )
-        return torch.device("cuda", local_rank)
-    if name == "mps":
-        raise ConfigError("device 'mps' has no float64, which offdiag needs: use --device cpu.")
-    if name == "cuda":
-        raise ConfigError("device 'cuda' is not available on this machine: use --device auto.")
-    return torch.device("cpu")

@@ -22,6 +22,7 @@ from offdiag.results.comparison import READINGS, Cell, Combination, Comparison, 
 from offdiag.results.history import CONFIG_FILE, RunRecord, read_config
 from offdiag.runs.build import pick_device
 from offdiag.runs.config import AUTO, METHOD_PARTS, RunConfig, is_own_file
+from offdiag.runs.device import resolved
 from offdiag.runs.grid import SEED, CellSpec, Grid, applied
 from offdiag.runs.train import Watcher, resume, train
 from offdiag.training.checkpoint import load_checkpoint
@@ -67,6 +68,8 @@ def compare(
     at_least("threads", threads, 1)
     if jobs is not None and (jobs == 0 or jobs < -1):
         raise ConfigError(f"jobs must be -1, for all cores, or at least 1; got {jobs}.")
+    # As the grid's file names it, and as it did before precision could be auto.
+    grid = replace(grid, base=resolved(grid.base, pick_device(grid.base.device)))
     specs = grid.cells()
     configs = {name: spec.config for name, spec in specs.items()}
     with claimed(grid, out):

@@ -32,7 +32,7 @@ from offdiag.registry import (
 )
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 AUTO = "auto"
 """A part that the method chooses itself."""
 OWN = "own"
@@ -131,7 +131,8 @@ class RunConfig:
 
     # machine
     device: Annotated[str, _names(DEVICES)] = "auto"
-    precision: Annotated[str, _names(PRECISIONS)] = "32-true"
+    precision: Annotated[str, _names(PRECISIONS)] = "auto"
+    """auto is bf16-mixed with channels-last on a card that has bfloat16, else 32-true."""
     channels_last: bool = False
     compile: bool = False
     """torch.compile the method."""

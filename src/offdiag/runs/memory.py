@@ -16,8 +16,11 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextmanager
-def memory_may_run_out() -> Iterator[None]:
-    """Turn torch's and the system's refusal of memory into a RunError that says what to do."""
+def memory_may_run_out(batch_size: int | None = None) -> Iterator[None]:
+    """Turn torch's and the system's refusal of memory into a RunError that says what to do.
+
+    Where a card has said how much it has and `batch_size` is known, that is a batch that fits.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -28,12 +31,39 @@ def memory_may_run_out() -> Iterator[None]:
         raise RunError(
             f"memory ran out{f' when {size[1]} more were asked for' if size else ''}: lower "
             "--batch-size or the widths of the projector, or stream the images (--stream True)."
+            f"{_what_fits(told, batch_size)}"
         ) from error
+
+
+UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+USED_SHARE = 0.9  # of what is there: pieces of memory cannot all be used
+
+
+def _what_fits(told: str, batch_size: int | None) -> str:
+    """A sentence with the halved batch that probably fits, by the numbers in CUDA's refusal."""
+
+    def bytes_after(words: str) -> float | None:
+        found = re.search(words + r" ([\d.]+) ([KMG]iB)", told)
+        return None if found is None else float(found[1]) * UNITS[found[2]]
+
+    asked, free, held = (
+        bytes_after(words)
+        for words in ("allocate", "capacity of [^ ]+ [KMG]iB of which", "this process has")
+    )
+    if batch_size is None or asked is None or free is None or held is None:
+        return ""
+    # Nearly all that a run holds grows with the batch; it had not come to its peak yet.
+    share = USED_SHARE * (free + held) / (asked + held)
+    fits = batch_size
+    while fits > 2 and fits > share * batch_size:
+        fits //= 2
+    return f" --batch-size {fits} would probably fit."
 
 
 def start_peak(device: torch.device) -> None:
     """Forget what earlier runs of this process held on the device."""
-    if device.type == "cuda":
+    # Before CUDA is initialised nothing was held, and torch refuses: "Invalid device argument".
+    if device.type == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.reset_peak_memory_stats(device)
 
 

@@ -72,11 +72,12 @@ def open_fabric(
     DDP must be told if there are `unused_weights`, which get no gradient, such as
     those of a head that a stop-gradient cuts off.
     """
+    # Its advice on TensorFloat-32 is not ours: see `runs.device`.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if place.size == 1:
         return Fabric(accelerator=device.type, devices=1, precision=precision)
     if device.type == "mps":
         raise ConfigError("several processes cannot share one mps device: use --device cpu.")
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     # BatchNorm's buffers agree already and need no broadcast; torch has renamed that option.
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     broadcast = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from offdiag._checks import ConfigError, RunError
 from offdiag._files import remove_parts, write_json
+from offdiag._precision import tensor_float32
 from offdiag.batchnorm import share_batchnorm
 from offdiag.data.data import Data
 from offdiag.data.dataset import ImageSource
@@ -44,6 +46,7 @@ from offdiag.runs.build import (
 )
 from offdiag.runs.circumstances import circumstances
 from offdiag.runs.config import NOT_OF_OWN, OWN, RunConfig, is_own_file
+from offdiag.runs.device import described, refuse_full_card, resolved
 from offdiag.runs.fingerprint import (
     fingerprint,
     name_of,
@@ -102,7 +105,7 @@ def train(
             f"{out} exists already: choose another directory, or continue that run "
             f"with --resume {out}."
         )
-    with memory_may_run_out():
+    with memory_may_run_out(config.batch_size):
         if data is not None:
             config = replace(config, data=OWN)
         run = _Run(config, data, encoder, method)
@@ -129,7 +132,7 @@ def resume(
     state = load_checkpoint(directory)
     trained = RunConfig.from_dict(state["config"])  # of any version
     _refuse_other_configuration(trained.to_dict(), config.to_dict(), directory)
-    with memory_may_run_out():
+    with memory_may_run_out(config.batch_size):
         if data is None and (config.data == OWN or is_own_file(config.data)):
             raise RunError(own_data_needed(directory, config))
         run = _Run(config, data, encoder, method)
@@ -147,11 +150,12 @@ class _Run:
         encoder: OwnEncoder | None,
         method: AbstractMethod | None,
     ) -> None:
-        self.config = config
         self.own = method is not None
         self.place = Place.here()
         self.first = self.place.rank == 0
         self.device = pick_device(config.device, local_rank=self.place.local_rank)
+        refuse_full_card(self.device)
+        self.config = config = resolved(config, self.device)
         self.fabric = open_fabric(
             self.device,
             config.precision,
@@ -312,7 +316,8 @@ class _Run:
 
         def on_log(metrics: LoopMetrics) -> None:
             assert observer is not None
-            row = observer.read(self.method, metrics, images_per_step=config.batch_size)
+            with tensor_float32(False, self.device):
+                row = observer.read(self.method, metrics, images_per_step=config.batch_size)
             if self.head is not None and self.method.head is not None:
                 matrix = head_matrix(self.method.head)
                 assert matrix is not None  # it was at the start
@@ -322,7 +327,8 @@ class _Run:
                 logger.log_metrics(row.scalars(), row.step)
             watcher.read(row)
 
-        fit(
+        training = partial(
+            fit,
             self.method,
             self.loader,
             self.optimizer,
@@ -336,6 +342,8 @@ class _Run:
             on_checkpoint=self.checkpoint,
             on_step=watcher.stepped,
         )
+        with tensor_float32(True, self.device):
+            training()
 
     def _loaded(self) -> Data:
         if not self.config.download:
@@ -345,10 +353,11 @@ class _Run:
 
     def _evaluated(self) -> dict[str, Any]:
         assert self.data.train is not None and self.data.test is not None
-        train, test = (
-            extract(self.method, source, whole=self.data.whole)
-            for source in (self.data.train, self.data.test)
-        )
+        with tensor_float32(False, self.device):
+            train, test = (
+                extract(self.method, source, whole=self.data.whole)
+                for source in (self.data.train, self.data.test)
+            )
         return evaluate(train, test)
 
     def _described(self) -> dict[str, Any]:
@@ -358,6 +367,7 @@ class _Run:
             "config": self._settings(),
             "circumstances": {
                 **circumstances(self.device),
+                **described(self.device),
                 "data": {
                     "name": source.name,
                     "images": len(source),
