@@ -6,6 +6,7 @@ from jaxtyping import install_import_hook
 # Before the hook: Numba needs them bare.
 from offdiag.data import view_kernel as _view_kernel  # noqa: F401
 from offdiag.theory import kernels as _kernels  # noqa: F401
+from offdiag.theory import lanes as _lanes  # noqa: F401
 
 # An int is a float here, as it is to the static checker; the hook takes the checker by name.
 beartype.tower = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))

@@ -7,9 +7,9 @@ import pytest
 from offdiag.theory.claim import (
     TABLE_HEAD,
     Claim,
+    ClaimState,
     Finding,
     Share,
-    ClaimState,
     does_not_apply,
     evaluate,
     exit_status,

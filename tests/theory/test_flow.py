@@ -64,18 +64,18 @@ def test_method_is_of_fifth_order():
     matrix, J, U = np.empty((n, n)), np.empty((n, n)), np.empty((8, n))
     pivots, by_z, work = np.empty(n, np.int64), np.empty(n), kernels.workspace(k)
     inner, wide = np.empty((n - 1, n - 1)), kernels.wide_workspace(k)
-    # A pace that sees only the time makes equal steps in log(t + t_0).
-    pace, chosen = np.array([1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]), np.zeros(2, np.int64)
+    # A rescaling that sees only the time makes equal steps in log(t + t_0).
+    rescaling, chosen = np.array([1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]), np.zeros(2, np.int64)
 
     def integrate(steps, span=1.0):
         now, end, v = z.copy(), np.empty(n), np.empty(n)
         for _ in range(steps):
             kernels.velocity(k, now[:-1], v[:-1], work)
             v[-1] = np.exp(-now[-1])
-            pace[5], pace[6] = now[-1], v[-1]
-            kernels.jacobian(k, now, v, J, inner, pace, chosen, by_z, work, wide)
+            rescaling[5], rescaling[6] = now[-1], v[-1]
+            kernels.jacobian(k, now, v, J, inner, rescaling, chosen, by_z, work, wide)
             kernels.rosenbrock_step(
-                k, now, v, J, span / steps / v[-1], end, U, matrix, pivots, pace, chosen, work
+                k, now, v, J, span / steps / v[-1], end, U, matrix, pivots, rescaling, chosen, work
             )
             now[:] = end
         return now

@@ -176,19 +176,19 @@ def test_jacobian_of_a_step_agrees_with_differences():
     k, y = problem.constants(), pack(problem, some_state(problem))
     z = np.append(y, 0.3)
     n = z.size
-    pace, chosen, by_z, v = np.empty(7), np.empty(2, np.int64), np.empty(n), np.empty(n)
+    rescaling, chosen, by_z, v = np.empty(7), np.empty(2, np.int64), np.empty(n), np.empty(n)
     work, wide = kernels.workspace(k), kernels.wide_workspace(k)
     kernels.velocity(k, y, v[:-1], work)
     v[-1] = np.exp(-z[-1])
-    kernels.choose_pace(k, z, v, pace, chosen)
+    kernels.choose_rescaling(k, z, v, rescaling, chosen)
     found = np.empty((n, n))
-    kernels.jacobian(k, z, v, found, np.empty((n - 1, n - 1)), pace, chosen, by_z, work, wide)
+    kernels.jacobian(k, z, v, found, np.empty((n - 1, n - 1)), rescaling, chosen, by_z, work, wide)
     for column in range(n):
         change = np.zeros(n)
         change[column] = 1e-6
         ahead, behind = np.empty(n), np.empty(n)
-        kernels.paced(k, z + change, ahead, pace, chosen, work)
-        kernels.paced(k, z - change, behind, pace, chosen, work)
+        kernels.rescaled(k, z + change, ahead, rescaling, chosen, work)
+        kernels.rescaled(k, z - change, behind, rescaling, chosen, work)
         np.testing.assert_allclose(found[:, column], (ahead - behind) / 2e-6, rtol=1e-6, atol=1e-8)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from offdiag._checks import at_least
-from offdiag.theory.flow import Ends, flow_many
+from offdiag.theory.flow import FinalStates, Interrupted, Progress, flow_many
 from offdiag.theory.outcomes import Outcome, outcomes, shares
 from offdiag.theory.problem import Problem
 from offdiag.theory.state import starts
@@ -16,11 +16,11 @@ from offdiag.theory.state import starts
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """The ends and outcomes of many starts of one problem, run to `time`."""
+    """The final states and outcomes of many starts of one problem, run to `time`."""
 
     problem: Problem
     time: float
-    ends: Ends
+    ends: FinalStates
     outcomes: list[Outcome]
     seconds: float
 
@@ -67,22 +67,54 @@ class Ensemble:
         }
 
 
-def ensemble(problem: Problem, *, time: float, count: int, rtol: float = 1e-6) -> Ensemble:
-    """Run the flow from `count` starts drawn from the problem's seed.
+class InterruptedEnsemble(KeyboardInterrupt):
+    """Ctrl-C during an ensemble: `partial` holds the starts that had ended, if any had."""
 
-    `seconds` counts the integration, not the first call's compilation.
+    def __init__(self, partial: Ensemble | None) -> None:
+        super().__init__("interrupted")
+        self.partial = partial
+
+
+def ensemble(
+    problem: Problem,
+    *,
+    time: float,
+    count: int,
+    rtol: float = 1e-6,
+    jobs: int = 1,
+    on_progress: Progress | None = None,
+) -> Ensemble:
+    """Run the flow from `count` starts drawn from the problem's seed, on `jobs` threads.
+
+    `seconds` counts the integration, not the first call's compilation. Ctrl-C is answered
+    within a second, by `InterruptedEnsemble`.
     """
     at_least("starts", float(count), 1.0)
-    flow_many(problem, starts(problem, 1), time=min(time, 1.0), rtol=rtol)  # compiles
+    flow_many(problem, starts(problem, 1), time=min(time, 1.0), rtol=rtol, max_steps=2)  # compiles
     began = perf_counter()
-    ends = flow_many(problem, starts(problem, count), time=time, rtol=rtol)
-    return Ensemble(
-        problem=problem,
-        time=time,
-        ends=ends,
-        outcomes=outcomes(problem, ends),
-        seconds=perf_counter() - began,
-    )
+
+    def read(ends: FinalStates) -> Ensemble:
+        return Ensemble(
+            problem=problem,
+            time=time,
+            ends=ends,
+            outcomes=outcomes(problem, ends),
+            seconds=perf_counter() - began,
+        )
+
+    try:
+        ends = flow_many(
+            problem,
+            starts(problem, count),
+            time=time,
+            rtol=rtol,
+            jobs=jobs,
+            on_progress=on_progress,
+        )
+    except Interrupted as stopped:
+        partial = read(stopped.finished) if stopped.indices else None
+        raise InterruptedEnsemble(partial) from None
+    return read(ends)
 
 
 def _median(values: Float[np.ndarray, " some"]) -> float | None:

@@ -81,7 +81,7 @@ def moment(k, a, b):
 
 
 @compiled
-def moment_bends(k, a, b):
+def moment_second_derivatives(k, a, b):
     """The second derivatives of `moment`, by a twice, by a and b, and by b twice."""
     by_aa, by_ab, by_bb = 0.0, 0.0, 0.0
     h = k.moments.size - 1
@@ -222,7 +222,7 @@ def velocity(k, y, out, work):
 
 
 @compiled
-def choose_pace(k, z, v, pace, chosen):
+def choose_rescaling(k, z, v, rescaling, chosen):
     """Write how the coming step from z = (y, log(t + t_0)) is to run through time.
 
     A step is taken in s, with ds = dt at its start and
@@ -245,68 +245,68 @@ def choose_pace(k, z, v, pace, chosen):
             own += z[i] * z[i]
             dot += z[i] * v[i]
         if -dot / own > decay:
-            decay, chosen[1], pace[4] = -dot / own, r, own
+            decay, chosen[1], rescaling[4] = -dot / own, r, own
         norm = own
         for i in range(r * width, r * width + k.features):
             norm += z[i] * z[i]
         for i in range(r * width, r * width + k.features):
             square = z[i] * z[i]
             if z[i] * v[i] > growth * square and square < 0.25 * norm:
-                growth, chosen[0], pace[3] = v[i] / z[i], i, square
+                growth, chosen[0], rescaling[3] = v[i] / z[i], i, square
     per_time = np.exp(-z[n])
     total = per_time + growth + decay
-    pace[0], pace[1], pace[2] = per_time / total, growth / total, decay / total
-    pace[5], pace[6] = z[n], per_time
+    rescaling[0], rescaling[1], rescaling[2] = per_time / total, growth / total, decay / total
+    rescaling[5], rescaling[6] = z[n], per_time
 
 
 @compiled
-def bend(k, z, pace, chosen):
-    """g of `choose_pace` at z, and by how much 1/t has shrunk since the start of the step."""
-    early = np.exp(pace[5] - z[z.size - 1])
-    total = pace[0] * early
-    if pace[1] > 0.0:
+def time_rescaling(k, z, rescaling, chosen):
+    """g of `choose_rescaling` at z, and by how much 1/t has shrunk since the start of the step."""
+    early = np.exp(rescaling[5] - z[z.size - 1])
+    total = rescaling[0] * early
+    if rescaling[1] > 0.0:
         i = chosen[0]
-        grown = z[i] * z[i] / pace[3]
+        grown = z[i] * z[i] / rescaling[3]
         power = grown
         for _ in range(k.power - 2):
             power *= grown
-        total += pace[1] * power
-    if pace[2] > 0.0:
+        total += rescaling[1] * power
+    if rescaling[2] > 0.0:
         first = chosen[1] * (k.features + k.neurons) + k.features
         own = 0.0
         for i in range(first, first + k.neurons):
             own += z[i] * z[i]
-        left = own / pace[4]
+        left = own / rescaling[4]
         power = left
         for _ in range(k.power - 2):
             power *= left
-        total += pace[2] * power
+        total += rescaling[2] * power
     return 1.0 / total, early
 
 
 @compiled
-def bend_slope(k, z, pace, chosen, by_z):
+def rescaling_gradient(k, z, rescaling, chosen, by_z):
     """Write the derivative of log g by z at the start of the step into `by_z`."""
     by_z[:] = 0.0
-    by_z[z.size - 1] = pace[0]
+    by_z[z.size - 1] = rescaling[0]
     power = -2.0 * (k.power - 1)
-    if pace[1] > 0.0:
-        by_z[chosen[0]] = power * pace[1] / z[chosen[0]]
-    if pace[2] > 0.0:
+    if rescaling[1] > 0.0:
+        by_z[chosen[0]] = power * rescaling[1] / z[chosen[0]]
+    if rescaling[2] > 0.0:
         first = chosen[1] * (k.features + k.neurons) + k.features
         for i in range(first, first + k.neurons):
-            by_z[i] = power * pace[2] * z[i] / pace[4]
+            by_z[i] = power * rescaling[2] * z[i] / rescaling[4]
 
 
 @compiled
-def paced(k, z, out, pace, chosen, work):
+def rescaled(k, z, out, rescaling, chosen, work):
     """Write dz/ds into `out`."""
     n = z.size - 1
-    g, early = bend(k, z, pace, chosen)
+    g, early = time_rescaling(k, z, rescaling, chosen)
     velocity(k, z[:n], out[:n], work)
     for i in range(n):
         out[i] *= g
-    out[n] = g * early * pace[6]
+    out[n] = g * early * rescaling[6]
 
 
 @compiled
@@ -400,9 +400,13 @@ def velocity_jacobian(k, y, out, work, wide_work):
         per_F, per_G = 1.0 / V_F[j], 1.0 / V_G[j]
         scale = np.sqrt(per_F * per_G)
         for i in range(n):
-            bent = -0.5 * (d_V_F[j, i] * per_F + d_V_G[j, i] * per_G)  # d log scale
-            d_g_F[j, i] = 0.5 * scale * per_F * d_S[j, i] + g_F[j] * (bent - d_V_F[j, i] * per_F)
-            d_g_G[j, i] = 0.5 * scale * per_G * d_S[j, i] + g_G[j] * (bent - d_V_G[j, i] * per_G)
+            d_log_scale = -0.5 * (d_V_F[j, i] * per_F + d_V_G[j, i] * per_G)  # d log scale
+            d_g_F[j, i] = 0.5 * scale * per_F * d_S[j, i] + g_F[j] * (
+                d_log_scale - d_V_F[j, i] * per_F
+            )
+            d_g_G[j, i] = 0.5 * scale * per_G * d_S[j, i] + g_G[j] * (
+                d_log_scale - d_V_G[j, i] * per_G
+            )
         own_G = k.noise_patches * K[j, j]
         for f in range(features):
             to_Q, to_T = (
@@ -411,11 +415,11 @@ def velocity_jacobian(k, y, out, work, wide_work):
             )
             at = j * width + f
             for i in range(n):
-                bent = -0.5 * (d_V_F[j, i] * per_F + d_V_G[j, i] * per_G)
+                d_log_scale = -0.5 * (d_V_F[j, i] * per_F + d_V_G[j, i] * per_G)
                 d_Q[j, f, i] = (
-                    Q[j, f] * (bent - d_V_F[j, i] * per_F) + to_Q * phi[j, f] * d_own[j, i]
+                    Q[j, f] * (d_log_scale - d_V_F[j, i] * per_F) + to_Q * phi[j, f] * d_own[j, i]
                 )
-                d_T[j, f, i] = T[j, f] * (bent - d_V_G[j, i] * per_G) + to_T * (
+                d_T[j, f, i] = T[j, f] * (d_log_scale - d_V_G[j, i] * per_G) + to_T * (
                     k.noise_patches * d_K[j, j, i] * U[j, f] + own_G * d_U[j, f, i]
                 )
             d_Q[j, f, at] += to_Q * own_F[j] * slope[j, f]
@@ -449,17 +453,17 @@ def velocity_jacobian(k, y, out, work, wide_work):
                 if k.columns[e] == r:
                     out[row, first + e] -= slope[r, f] * k.to_online * Q[k.rows[e], f]
             c = y[row]
-            bend_c = k.power * (k.power - 1) * k.signal[f] * c
+            curvature = k.power * (k.power - 1) * k.signal[f] * c
             for _ in range(h - 1):
-                bend_c *= c * c
-            out[row, row] -= bend_c * (k.to_online * total + k.to_target * T[r, f])
+                curvature *= c * c
+            out[row, row] -= curvature * (k.to_online * total + k.to_target * T[r, f])
 
     d_G[:] = 0.0
     for r in range(m):
         for s in range(m):
             b = R[r, s] * R[r, s]
             value, by_a, by_b = moment(k, R[r, r] * R[s, s], b)
-            by_aa, by_ab, by_bb = moment_bends(k, R[r, r] * R[s, s], b)
+            by_aa, by_ab, by_bb = moment_second_derivatives(k, R[r, r] * R[s, s], b)
             direct, shared = value + 2.0 * b * by_b, R[r, s] * by_a
             d_weight = d_EK[r, s]  # its last use is over
             online = k.noise_patches * k.to_online
@@ -516,13 +520,13 @@ def velocity_jacobian(k, y, out, work, wide_work):
 
 
 @compiled
-def jacobian(k, z, v, out, inner, pace, chosen, by_z, work, wide_work):
-    """Write the Jacobian of `paced` at the start of a step, where g = 1, into `out`.
+def jacobian(k, z, v, out, inner, rescaling, chosen, by_z, work, wide_work):
+    """Write the Jacobian of `rescaled` at the start of a step, where g = 1, into `out`.
 
     `v` and `work` must come from `velocity` there; `inner` receives its Jacobian.
     """
     n = z.size - 1
-    bend_slope(k, z, pace, chosen, by_z)
+    rescaling_gradient(k, z, rescaling, chosen, by_z)
     velocity_jacobian(k, z[:n], inner, work, wide_work)
     for row in range(n):
         for column in range(n):
@@ -574,7 +578,7 @@ def solve(matrix, pivots, b):
 
 
 @compiled
-def rosenbrock_step(k, z, v, J, h, end, U, matrix, pivots, pace, chosen, work):
+def rosenbrock_step(k, z, v, J, h, end, U, matrix, pivots, rescaling, chosen, work):
     """One step of Rodas5P from z: the new state into `end`, the stages into `U`."""
     n = z.size
     for i in range(n):
@@ -592,7 +596,7 @@ def rosenbrock_step(k, z, v, J, h, end, U, matrix, pivots, pace, chosen, work):
                 if A[stage, before] != 0.0:
                     for i in range(n):
                         end[i] += A[stage, before] * U[before, i]
-            paced(k, end, u, pace, chosen, work)
+            rescaled(k, end, u, rescaling, chosen, work)
             for before in range(stage):
                 for i in range(n):
                     u[i] += C[stage, before] / h * U[before, i]
@@ -651,7 +655,12 @@ def flow(k, start, time, rtol, max_steps):
     n = start.size + 1
     z, v, end = np.empty(n), np.empty(n), np.empty(n)
     J, matrix, pivots = np.empty((n, n)), np.empty((n, n)), np.empty(n, np.int64)
-    U, pace, chosen, by_z = np.empty((STAGES, n)), np.empty(7), np.empty(2, np.int64), np.empty(n)
+    U, rescaling, chosen, by_z = (
+        np.empty((STAGES, n)),
+        np.empty(7),
+        np.empty(2, np.int64),
+        np.empty(n),
+    )
     inner, work, wide_work = np.empty((n - 1, n - 1)), workspace(k), wide_workspace(k)
 
     offset = first_offset(k, start, time, work)
@@ -668,19 +677,19 @@ def flow(k, start, time, rtol, max_steps):
         v[n - 1] = np.exp(-z[n - 1])
         if kept == capacity:
             capacity *= 2
-            losses = longer(losses)
-            steps, states, slopes = taller(steps), taller(states), taller(slopes)
+            losses = grow_vector(losses)
+            steps, states, slopes = grow_table(steps), grow_table(states), grow_table(slopes)
         states[kept], slopes[kept], losses[kept] = z, v, loss
         if z[n - 1] >= goal - CLOSE:
             break
         if not np.isfinite(v).all():
             status = NOT_FINITE
             break
-        choose_pace(k, z, v, pace, chosen)
-        jacobian(k, z, v, J, inner, pace, chosen, by_z, work, wide_work)
+        choose_rescaling(k, z, v, rescaling, chosen)
+        jacobian(k, z, v, J, inner, rescaling, chosen, by_z, work, wide_work)
         while True:
             tried += 1
-            rosenbrock_step(k, z, v, J, h, end, U, matrix, pivots, pace, chosen, work)
+            rosenbrock_step(k, z, v, J, h, end, U, matrix, pivots, rescaling, chosen, work)
             error = error_norm(k, z, end, U[STAGES - 1], rtol)
             if error <= 1.0 and end[n - 1] <= goal + CLOSE:
                 break
@@ -698,7 +707,7 @@ def flow(k, start, time, rtol, max_steps):
             status = TOO_MANY_STEPS
         if status != REACHED:
             break
-        g, _ = bend(k, end, pace, chosen)
+        g, _ = time_rescaling(k, end, rescaling, chosen)
         steps[kept, 0], steps[kept, 1] = h, g
         kept += 1
         z[:] = end
@@ -718,7 +727,7 @@ def flow(k, start, time, rtol, max_steps):
 
 
 @compiled
-def longer(row):
+def grow_vector(row):
     """The same numbers with as much room again."""
     out = np.empty(2 * row.size)
     out[: row.size] = row
@@ -726,7 +735,7 @@ def longer(row):
 
 
 @compiled
-def taller(table):
+def grow_table(table):
     """The same rows with as much room again."""
     out = np.empty((2 * table.shape[0], table.shape[1]))
     out[: table.shape[0]] = table
@@ -734,7 +743,7 @@ def taller(table):
 
 
 @compiled
-def between(step, share, at, states, slopes, i):
+def hermite(step, share, at, states, slopes, i):
     """Component i at a share of step `at`, by cubic Hermite interpolation in s."""
     x, h, g = share, step[0], step[1]
     return (
@@ -760,11 +769,11 @@ def learning_times(k, steps, states, slopes, offset, out):
                     low, high = 0.0, 1.0
                     for _ in range(40):
                         share = 0.5 * (low + high)
-                        if abs(between(steps[at], share, at, states, slopes, i)) > LEARNED:
+                        if abs(hermite(steps[at], share, at, states, slopes, i)) > LEARNED:
                             high = share
                         else:
                             low = share
-                    out[r, f] = np.exp(between(steps[at], high, at, states, slopes, last)) - offset
+                    out[r, f] = np.exp(hermite(steps[at], high, at, states, slopes, last)) - offset
                     break
 
 
@@ -785,7 +794,7 @@ def head_peak(k, steps, states, slopes):
             if near > 0.9 * peak:
                 peak = max(peak, near)
                 for part in range(1, 8):
-                    peak = max(peak, abs(between(steps[at], part / 8.0, at, states, slopes, i)))
+                    peak = max(peak, abs(hermite(steps[at], part / 8.0, at, states, slopes, i)))
     return peak
 
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from offdiag.theory.flow import Ends
+from offdiag.theory.flow import FinalStates
 from offdiag.theory.problem import Problem
 
 LEARNED = 0.1  # a neuron has learned a feature if |c| is above this at the end
@@ -63,7 +63,7 @@ def classify(
     return outcomes
 
 
-def outcomes(problem: Problem, ends: Ends) -> list[Outcome]:
+def outcomes(problem: Problem, ends: FinalStates) -> list[Outcome]:
     """The outcome of each start."""
     return classify(
         problem,
