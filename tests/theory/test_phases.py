@@ -6,7 +6,7 @@ import pytest
 from offdiag.results.trajectory import Trajectory
 from offdiag.theory.flow import flow
 from offdiag.theory.outcomes import Outcome, classify, main_feature, shares
-from offdiag.theory.phases import NAMES, borrowed_share, crossing_times, tell
+from offdiag.theory.phases import NAMES, borrowed_share, crossing_times, find_phases
 from offdiag.theory.population import log_growth
 from offdiag.theory.problem import Problem
 from offdiag.theory.state import starts
@@ -23,7 +23,7 @@ def runs() -> tuple[Trajectory, Trajectory]:
 
 
 def test_the_four_phases_follow_one_another(runs):
-    story = tell(runs[0], frozen=runs[1])
+    story = find_phases(runs[0], frozen=runs[1])
     assert tuple(phase.name for phase in story.phases) == NAMES
     assert all(phase.complete for phase in story.phases)
     for before, after in zip(story.phases[:-1], story.phases[1:], strict=True):
@@ -32,7 +32,7 @@ def test_the_four_phases_follow_one_another(runs):
 
 
 def test_the_evidence_supports_each_phase(runs):
-    strong, substitution, acceleration, identity = tell(runs[0], frozen=runs[1]).phases
+    strong, substitution, acceleration, identity = find_phases(runs[0], frozen=runs[1]).phases
     assert strong.evidence["largest |c|"] >= 0.5 > 5 * strong.evidence["second largest |c|"]
     assert substitution.evidence["share of the signal through the head"] > 0.9
     own = acceleration.evidence["e-folds along its own feature"]
@@ -42,20 +42,20 @@ def test_the_evidence_supports_each_phase(runs):
 
 
 def test_without_a_head_only_the_first_phase_is_found(runs):
-    story = tell(runs[1])
+    story = find_phases(runs[1])
     assert [phase.name for phase in story.phases] == [NAMES[0]]
     assert np.all(story.substitution == 0)
 
 
 def test_nothing_learned_leaves_the_first_phase_open():
-    story = tell(flow(RESCUED, starts(RESCUED, 1)[0], time=10.0))
+    story = find_phases(flow(RESCUED, starts(RESCUED, 1)[0], time=10.0))
     assert story.leader is None
     assert [phase.complete for phase in story.phases] == [False]
 
 
 def test_one_neuron_has_no_follower():
     problem = Problem(neurons=1)
-    story = tell(flow(problem, starts(problem, 1)[0], time=1e8))
+    story = find_phases(flow(problem, starts(problem, 1)[0], time=1e8))
     assert story.leader == 0 and story.follower is None
 
 

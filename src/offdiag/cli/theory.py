@@ -19,7 +19,7 @@ from offdiag.results.trajectory import Trajectory
 from offdiag.theory.claims import Claim, verify
 from offdiag.theory.ensemble import ensemble
 from offdiag.theory.flow import flow
-from offdiag.theory.phases import Story, tell
+from offdiag.theory.phases import PhaseAnalysis, find_phases
 from offdiag.theory.problem import Problem
 from offdiag.theory.state import starts
 from offdiag.theory.sweep import Axis, Sweep, cell_shares, run_sweep
@@ -242,7 +242,7 @@ def _write_run(
     plain = replace(problem, head_lr_ratio=0.0)
     with_head = flow(problem, start, time=flags.time, rtol=flags.rtol)
     without = flow(plain, start, time=flags.time, rtol=flags.rtol)
-    story = tell(with_head, frozen=without)
+    story = find_phases(with_head, frozen=without)
     phases = [(phase.name, phase.start, phase.end) for phase in story.phases]
     with_head.save(out / "with-head.npz")
     without.save(out / "without-head.npz")
@@ -390,7 +390,7 @@ def _table(numbers: dict[str, Any]) -> Table:
     return Table(head=("reading", "value"), rows=rows)
 
 
-def _phases(story: Story) -> Table:
+def _phases(story: PhaseAnalysis) -> Table:
     rows = [
         (
             phase.name,

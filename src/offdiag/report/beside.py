@@ -3,7 +3,7 @@
 from offdiag.plots.theory import second_neuron
 from offdiag.report.page import Section
 from offdiag.theory.beside import beside_practice
-from offdiag.theory.phases import tell
+from offdiag.theory.phases import find_phases
 
 TEXT = """
 What the head does can be computed exactly for the paper's network of two neurons and two
@@ -21,7 +21,7 @@ against many.
 def theory_section() -> Section:
     """The exact dynamics with and without the head, from one start; compiles on the first call."""
     with_head, without = beside_practice()
-    follower = tell(with_head).follower
+    follower = find_phases(with_head).follower
     assert follower is not None  # the default start learns both features
     return Section(
         heading="Theory beside practice",

@@ -1,7 +1,9 @@
 """What happened: the phases of a trajectory, the substitution and the acceleration."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -33,7 +35,7 @@ class Phase:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Story:
+class PhaseAnalysis:
     """A trajectory read through its leader and its follower.
 
     The leader is the neuron whose |c| passes 0.5 first; the follower the next one to pass
@@ -56,7 +58,7 @@ class Story:
     other_growth: Float[np.ndarray, " times"]
 
 
-def tell(run: Trajectory, *, frozen: Trajectory | None = None) -> Story:
+def find_phases(run: Trajectory, *, frozen: Trajectory | None = None) -> PhaseAnalysis:
     """Find leader, follower and the phases that took place.
 
     A phase that never began is left out: without a head only the first is found. `frozen`
@@ -71,7 +73,7 @@ def tell(run: Trajectory, *, frozen: Trajectory | None = None) -> Story:
     first = _strong_feature(run, crossing)
     if leader is None or follower is None:
         unknown = np.full(run.time.size, np.nan)
-        return Story(
+        return PhaseAnalysis(
             leader=None if leader is None else leader[0],
             leader_feature=None if leader is None else leader[1],
             follower=None,
@@ -83,7 +85,7 @@ def tell(run: Trajectory, *, frozen: Trajectory | None = None) -> Story:
         )
     (a, f), (b, g) = leader, follower
     rates = log_growth(problem, run.inner_products, run.noise, run.head)
-    story = Story(
+    analysis = PhaseAnalysis(
         leader=a,
         leader_feature=f,
         follower=b,
@@ -93,7 +95,9 @@ def tell(run: Trajectory, *, frozen: Trajectory | None = None) -> Story:
         own_growth=rates[:, b, g],
         other_growth=rates[:, b, f],
     )
-    return replace(story, phases=(first, *_later_phases(problem, run, story, crossing, frozen)))
+    return replace(
+        analysis, phases=(first, *_later_phases(problem, run, analysis, crossing, frozen))
+    )
 
 
 def find_leader(crossing: Float[np.ndarray, "neurons features"]) -> tuple[int, int] | None:
@@ -107,7 +111,7 @@ def find_leader(crossing: Float[np.ndarray, "neurons features"]) -> tuple[int, i
 def find_follower(
     run: Trajectory, crossing: Float[np.ndarray, "neurons features"], leader: tuple[int, int]
 ) -> tuple[int, int]:
-    """The follower and its feature, as `Story` says."""
+    """The follower and its feature, as `PhaseAnalysis` says."""
     a, f = leader
     later = crossing.copy()
     later[a], later[:, f] = np.inf, np.inf
@@ -195,11 +199,16 @@ def _strong_feature(run: Trajectory, crossing: Float[np.ndarray, "neurons featur
 def _later_phases(
     problem: Problem,
     run: Trajectory,
-    story: Story,
+    analysis: PhaseAnalysis,
     crossing: Float[np.ndarray, "neurons features"],
     frozen: Trajectory | None,
 ) -> list[Phase]:
-    a, f, b, g = story.leader, story.leader_feature, story.follower, story.follower_feature
+    a, f, b, g = (
+        analysis.leader,
+        analysis.leader_feature,
+        analysis.follower,
+        analysis.follower_feature,
+    )
     assert a is not None and f is not None and b is not None and g is not None
     time, last, began = run.time, float(run.time[-1]), float(crossing.min())
     entry, norm = np.abs(run.head[:, b, a]), off_diagonal_norm(run.head)
@@ -220,7 +229,7 @@ def _later_phases(
             end=dominated,
             complete=True,
             evidence={
-                "share of the signal through the head": float(story.substitution[at]),
+                "share of the signal through the head": float(analysis.substitution[at]),
                 "|E| over sqrt(rho)": float(entry[at] / scale),
             },
         ),
@@ -279,3 +288,14 @@ def _gained(run: Trajectory, neuron: int, feature: int, start: float, end: float
     size = np.log(np.maximum(np.abs(run.inner_products[:, neuron, feature]), 1e-300))
     first, last = np.interp([start, end], run.time, size)
     return float(last - first)
+
+
+_RENAMED = {"tell": "find_phases", "Story": "PhaseAnalysis"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        new = _RENAMED[name]
+        warnings.warn(f"{name} is now called {new}", DeprecationWarning, stacklevel=2)
+        return globals()[new]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
