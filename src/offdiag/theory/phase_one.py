@@ -79,11 +79,12 @@ def first_times(problem: Problem, drawn: list[State]) -> Float[np.ndarray, " sta
 
 
 def time_after_jump(problem: Problem) -> float:
-    """How long the strongest feature needs once it outweighs the noise, at most.
+    """About how long the strongest feature needs once it outweighs the noise.
 
     What the blow-up leaves out of the time to |c| = 1/2, by the same equation with
     |w| = 1: k11 / (4 q k12) + k11^2 p 2^-(2q+2) / ((2q+2) q k12 nu K), p the largest pull.
-    Where this is not small against T_1 the first phase is not the longest one.
+    K is taken as it was at first; it shrinks meanwhile, which can double the time. Where this
+    is not small against T_1 the first phase is not the longest one.
     """
     constants, q = problem.constants(), problem.power
     k11, k12, pull = constants.same, constants.cross, float(feature_pull(problem).max())
@@ -128,3 +129,14 @@ def head_delay(problem: Problem) -> float:
     if rho == 0:
         return float("inf")
     return float(2 * (q - 1) * np.sqrt(q / rho) * problem.dim ** (-(q - 2) / 2))
+
+
+def outweighing_entry(problem: Problem) -> float:
+    """The |E| at which what another neuron's strongest feature brings outweighs a neuron's noise.
+
+    sqrt(nu K / k11) / a^q, from (17) with |w| = 1. Where the bound sqrt(rho / q) of (15) is
+    far above it, the follower learns long before the head has reached its bound.
+    """
+    constants, q = problem.constants(), problem.power
+    variance = constants.noise_patches * constants.moments.sum() * constants.noise_variance**q
+    return float(np.sqrt(variance / constants.same) / constants.signal.max())

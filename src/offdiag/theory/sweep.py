@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from offdiag._checks import ConfigError, RunError, at_least, choice
 from offdiag._files import append_line, make_folder, write_whole
 from offdiag.theory.ensemble import ensemble
-from offdiag.theory.flow import check
+from offdiag.theory.flow import check, check_size, estimated_seconds, processors
 from offdiag.theory.outcomes import Outcome
+from offdiag.theory.phase_one import horizon
 from offdiag.theory.problem import Problem
 
 TABLE_FILE = "sweep.parquet"
@@ -35,6 +36,7 @@ NUMBERS = (
     "loss",
     "reached",
     "integrator_steps",
+    "until",
 )
 
 
@@ -85,12 +87,16 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A grid around one problem: every combination of the axes, `starts` starts in each."""
+    """A grid around one problem: every combination of the axes, `starts` starts in each.
+
+    `time` None runs each cell to its own horizon, `phase_one.horizon`: the first learning
+    time grows as d^(q-1), so one time for all would end large d before they have learned.
+    """
 
     problem: Problem
     axes: tuple[Axis, ...]
     starts: int
-    time: float = 1e8
+    time: float | None = None
     rtol: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -99,8 +105,9 @@ class Sweep:
             raise ConfigError(f"vary one or more different parameters; got {names}.")
         at_least("starts", float(self.starts), 1.0)
         for index in range(len(self)):
-            _, time = self.cell(index)
+            problem, time = self.cell(index)
             check(time=time, rtol=self.rtol)
+            check_size(problem)
 
     def __len__(self) -> int:
         return int(np.prod([len(axis.values) for axis in self.axes]))
@@ -114,11 +121,11 @@ class Sweep:
     def cell(self, index: int) -> tuple[Problem, float]:
         """The problem of one cell, with a seed of its own, and the time to run it to."""
         changes: dict[str, Any] = {}
-        time = self.time
+        given = self.time
         for name, value in self.settings(index).items():
             stem, dot, place = name.partition(".")
             if stem == "time":
-                time = value
+                given = value
             elif dot:
                 changes[stem] = _put(changes.get(stem, getattr(self.problem, stem)), name, value)
             else:
@@ -127,11 +134,24 @@ class Sweep:
             sequence = np.random.SeedSequence((self.problem.seed, index))
             changes["seed"] = int(sequence.generate_state(1)[0])
         try:
-            return replace(self.problem, **changes), time
+            problem = replace(self.problem, **changes)
         except ConfigError as error:
             raise ConfigError(
                 f"the cell {self.settings(index)} makes no problem: {error}"
             ) from None
+        time = horizon(replace(problem, normaliser="bn")) if given is None else given
+        return problem, time
+
+    def times(self) -> tuple[float, float]:
+        """The shortest and the longest time that a cell runs to."""
+        times = [self.cell(index)[1] for index in range(len(self))]
+        return min(times), max(times)
+
+    def estimated_seconds(self, *, jobs: int = -1) -> float:
+        """About how long the whole sweep takes, to a factor of three; compiling not counted."""
+        threads = processors() if jobs < 0 else max(1, jobs)
+        cells = (self.cell(index)[0] for index in range(len(self)))
+        return sum(estimated_seconds(cell, starts=self.starts) for cell in cells) / threads
 
     def to_dict(self) -> dict[str, Any]:
         """The sweep as JSON can hold it."""
@@ -209,6 +229,7 @@ def run_cell(sweep: Sweep, index: int) -> dict[str, Any]:
             "loss": _listed(result.ends.losses),
             "reached": _listed(result.ends.reached),
             "integrator_steps": _listed(result.ends.steps.astype(float)),
+            "until": [time] * sweep.starts,
         }
     return {"cell": index, "seed": problem.seed, "columns": columns}
 
