@@ -9,7 +9,7 @@ TEXT = """
 What the head does can be computed exactly for the paper's network of two neurons and two
 features. One neuron has learned the strong feature. Without the head (dashed) the other learns
 the same feature again, and the weak one is lost: dimensional collapse, at the same loss. With the
-head (solid) the strong feature is lent to it through E (shaded): it need not learn that feature,
+head (solid) the strong feature reaches it through E (shaded): it need not learn that feature,
 and learns the weak one instead. Then E returns to the identity.
 
 This is the exact gradient flow at dimension 1,000, from one random start that shows both. The
