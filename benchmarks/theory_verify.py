@@ -49,17 +49,24 @@ def main() -> None:
     settings = parser.parse_args()
     rng, counts, refuted = np.random.default_rng(settings.seed), Counter(), 0
     began = perf_counter()
-    for number in range(settings.problems):
-        problem = random_problem(rng)
-        if number < settings.first:
-            continue
-        for finding in verify(problem, count=settings.starts):
-            counts[finding.key, finding.state] += 1
-            if finding.state is ClaimState.NOT_HELD:
-                refuted += 1
-                print(f"\nproblem {number}: {problem}")
-                print(f"{finding.key}: {state_in_words(finding)}: {finding.measured}", flush=True)
-    print(f"\n{settings.problems} problems, {settings.starts} starts, ", end="")
+    done = 0
+    try:
+        for number in range(settings.problems):
+            problem = random_problem(rng)
+            if number < settings.first:
+                continue
+            for finding in verify(problem, count=settings.starts):
+                counts[finding.key, finding.state] += 1
+                if finding.state is ClaimState.NOT_HELD:
+                    refuted += 1
+                    print(f"\nproblem {number}: {problem}")
+                    print(
+                        f"{finding.key}: {state_in_words(finding)}: {finding.measured}", flush=True
+                    )
+            done += 1
+    except KeyboardInterrupt:
+        print(f"\ninterrupted in problem {settings.first + done}")
+    print(f"\n{done} problems, {settings.starts} starts, ", end="")
     print(f"{perf_counter() - began:.0f} s; {refuted} findings did not hold\n")
     print("| claim | held | did not hold | does not apply |\n|---|---|---|---|")
     for claim in CLAIMS:

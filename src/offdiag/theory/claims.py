@@ -226,9 +226,10 @@ def collapse_without_head(lab: Lab, count: int) -> Finding:
     plain = replace(plain, dim=max(found[0], min(max(plain.dim, SMALL_STARTS), found[-1])))
     run = lab.run(plain, count)
     strong = int(np.argmax(plain.strengths))
-    learned = (main_feature(run.ends.inner_products) >= 0).all(1)
+    ended = main_feature(run.ends.inner_products)
+    learned = (ended >= 0).all(1) & np.array([failure is None for failure in run.ends.failures])
     favoured = favoured_feature(plain, products_of(starts(plain, count)))
-    collapsed = np.array(run.outcomes) == Outcome.COLLAPSED_STRONG
+    collapsed = (ended == strong).all(1)
     measured = Share(int(collapsed[learned].sum()), int(learned.sum()))
     predicted = Share(int((favoured == strong).all(1)[learned].sum()), int(learned.sum()))
     excess = np.abs(run.ends.losses[learned] - plain.least_loss)

@@ -30,6 +30,7 @@ from offdiag.theory.simd import (
     choose_greater,
     exponential,
     get,
+    logarithm,
     put,
     root,
     size,
@@ -39,9 +40,9 @@ from offdiag.theory.simd import (
 PIVOT = 0.01  # a row is exchanged when its pivot is smaller than this share of the largest
 
 # Rows of `Work.lane`, one number a lane
-STEP, STEP_BEFORE, ERROR_BEFORE, OFFSET, GOAL, PEAK, LAST_STEP, LAST_G = range(8)
+STEP, STEP_BEFORE, ERROR_BEFORE, OFFSET, GOAL, PEAK, LAST_STEP, LAST_G, MOVED = range(9)
 # Rows of `Work.counts`
-START, TRIED, REJECTED, FRESH, MOVED = range(5)
+START, TRIED, REJECTED, FRESH = range(4)
 IDLE = -1
 
 
@@ -120,7 +121,7 @@ def workspace(neurons: int, features: int, entries: int) -> Work:
         "d_g": 2 * m * n,
         "d_G": m * m * n,
         "d_row": n,
-        "lane": 8,
+        "lane": 9,
         "learned": m * k,
     }
     total = sum(rows.values()) * LANES
@@ -132,7 +133,7 @@ def workspace(neurons: int, features: int, entries: int) -> Work:
         first += count
     return Work(
         **arrays,
-        counts=np.zeros((5, LANES), np.int64),
+        counts=np.zeros((4, LANES), np.int64),
         pivots=np.zeros((n, LANES), np.int64),
     )
 
@@ -804,40 +805,71 @@ def chain_noise(k, w, y, j, out, row, by_F, by_G):
 
 
 @compiled
-def factorise(w):
-    """LU in place, the diagonal of U inverted.
-
-    Rows are exchanged lane by lane, and only where a pivot is much smaller than another
-    candidate: the diagonal 1 / (h GAMMA) makes that rare.
-    """
+def exchange(w, j):
+    """Exchange row j, lane by lane, where its pivot is much smaller than another; whether any."""
     M, pivots, n = w.M, w.pivots, w.z.shape[0]
+    largest = splat(0.0)
+    pivots[j, :] = j
+    for i in range(j + 1, n):
+        entry = size(get(M, i * n + j))
+        largest = choose_greater(entry, largest, entry, largest)
+    if not any_greater(largest * PIVOT, size(get(M, j * n + j))):
+        return False
+    for lane in range(LANES):
+        best = j
+        for i in range(j + 1, n):
+            if abs(M[i * n + j, lane]) > abs(M[best * n + j, lane]):
+                best = i
+        if PIVOT * abs(M[best * n + j, lane]) > abs(M[j * n + j, lane]):
+            pivots[j, lane] = best
+            for i in range(n):
+                here, there = M[j * n + i, lane], M[best * n + i, lane]
+                M[j * n + i, lane], M[best * n + i, lane] = there, here
+    return True
+
+
+@compiled
+def factorise(w):
+    """LU in place, the diagonal of U inverted; whether rows were exchanged.
+
+    Four columns at a time, so that the rest of the matrix is read and written once for four
+    eliminations. Rows are exchanged only where a pivot is much smaller than another candidate:
+    the diagonal 1 / (h GAMMA) makes that rare.
+    """
+    M, n = w.M, w.z.shape[0]
     exchanged = False
-    for j in range(n):
-        pivots[j, :] = j
-        largest = splat(0.0)
-        for i in range(j + 1, n):
-            entry = size(get(M, i * n + j))
-            largest = choose_greater(entry, largest, entry, largest)
-        if any_greater(largest * PIVOT, size(get(M, j * n + j))):
-            exchanged = True
-            for lane in range(LANES):
-                best = j
-                for i in range(j + 1, n):
-                    if abs(M[i * n + j, lane]) > abs(M[best * n + j, lane]):
-                        best = i
-                if PIVOT * abs(M[best * n + j, lane]) > abs(M[j * n + j, lane]):
-                    pivots[j, lane] = best
-                    for i in range(n):
-                        here, there = M[j * n + i, lane], M[best * n + i, lane]
-                        M[j * n + i, lane], M[best * n + i, lane] = there, here
-        inverse = 1.0 / get(M, j * n + j)
-        put(M, j * n + j, inverse)
-        for i in range(j + 1, n):
-            factor = get(M, i * n + j) * inverse
-            put(M, i * n + j, factor)
-            for column in range(j + 1, n):
-                at = i * n + column
-                put(M, at, get(M, at) - factor * get(M, j * n + column))
+    block = 4 if n > 32 else n  # a small matrix stays in the nearest cache anyway
+    for first in range(0, n, block):
+        end = min(first + block, n)
+        for j in range(first, end):
+            if exchange(w, j):
+                exchanged = True
+            inverse = 1.0 / get(M, j * n + j)
+            put(M, j * n + j, inverse)
+            for i in range(j + 1, n):
+                factor = get(M, i * n + j) * inverse
+                put(M, i * n + j, factor)
+                for column in range(j + 1, end):
+                    at = i * n + column
+                    put(M, at, get(M, at) - factor * get(M, j * n + column))
+        for i in range(first + 1, end):
+            for j in range(first, i):
+                factor = get(M, i * n + j)
+                for column in range(end, n):
+                    at = i * n + column
+                    put(M, at, get(M, at) - factor * get(M, j * n + column))
+        if end == n:
+            break
+        row = first * n
+        for i in range(end, n):
+            f_0, f_1 = get(M, i * n + first), get(M, i * n + first + 1)
+            f_2, f_3 = get(M, i * n + first + 2), get(M, i * n + first + 3)
+            for column in range(end, n):
+                value = get(M, i * n + column) - f_0 * get(M, row + column)
+                value -= f_1 * get(M, row + n + column)
+                value -= f_2 * get(M, row + 2 * n + column)
+                value -= f_3 * get(M, row + 3 * n + column)
+                put(M, i * n + column, value)
     return exchanged
 
 
@@ -853,10 +885,13 @@ def solve(w, first, exchanged):
                     here, there = U[first + i, lane], U[first + other, lane]
                     U[first + i, lane], U[first + other, lane] = there, here
     for i in range(n):
-        total = get(U, first + i)
-        for j in range(i):
+        total, other = get(U, first + i), splat(0.0)
+        for j in range(0, i - 1, 2):  # two sums: each waits for its own last term only
             total -= get(M, i * n + j) * get(U, first + j)
-        put(U, first + i, total)
+            other -= get(M, i * n + j + 1) * get(U, first + j + 1)
+        if i % 2 == 1:
+            total -= get(M, i * n + i - 1) * get(U, first + i - 1)
+        put(U, first + i, total + other)
     for i in range(n - 1, -1, -1):
         total = get(U, first + i)
         for j in range(i + 1, n):
@@ -955,15 +990,18 @@ def observe(k, w):
     """After a step: note the times of learning and how far the head has gone."""
     m, features, n = k.neurons, k.features, w.z.shape[0]
     width = features + m
-    learned_level = splat(LEARNED)
+    learned_level, never = splat(LEARNED), splat(1e300)
     for r in range(m):
         for f in range(features):
             i = r * width + f
-            if not any_greater(size(get(w.z, i)), learned_level):
+            open_still = choose_greater(
+                get(w.learned, r * features + f), never, size(get(w.z, i)), splat(0.0)
+            )
+            if not any_greater(open_still, learned_level):
                 continue
             for lane in range(LANES):
                 if (
-                    w.counts[MOVED, lane] == 0
+                    w.lane[MOVED, lane] == 0.0
                     or w.learned[r * features + f, lane] < np.inf
                     or not abs(w.z[i, lane]) > LEARNED
                 ):
@@ -991,15 +1029,8 @@ def observe(k, w):
                 value = size(hermite(w, part / 8.0, i))
                 best = choose_greater(value, best, value, best)
             peak = choose_greater(near, level, best, peak)
-    for lane in range(LANES):  # an idle lane has no step to look back on
-        if w.counts[MOVED, lane]:
-            w.lane[PEAK, lane] = max(w.lane[PEAK, lane], _pick(peak, w, lane))
-
-
-@compiled
-def _pick(value, w, lane):
-    put(w.d_row, 0, value)
-    return w.d_row[0, lane]
+    # A lane that has made no step has none to look back on.
+    put(w.lane, PEAK, choose_greater(get(w.lane, MOVED), splat(0.5), peak, get(w.lane, PEAK)))
 
 
 @compiled
@@ -1007,6 +1038,7 @@ def take(k, w, q, lane):
     """Give the lane the next start; idle if there is none."""
     at = q.next[0]
     w.counts[:, lane] = 0
+    w.lane[MOVED, lane] = 0.0
     if at >= q.starts.shape[0]:
         w.counts[START, lane] = IDLE
         return
@@ -1016,7 +1048,7 @@ def take(k, w, q, lane):
     for i in range(n):
         w.z[i, lane] = q.starts[at, i]
     w.z[n, lane] = 0.0
-    w.lane[STEP_BEFORE, lane], w.lane[ERROR_BEFORE, lane] = 0.0, 1.0
+    w.lane[STEP_BEFORE, lane], w.lane[ERROR_BEFORE, lane] = 0.0, 0.0
     peak = 0.0
     for r in range(k.neurons):
         for c in range(k.neurons):
@@ -1062,48 +1094,67 @@ def finish(k, w, q, lane, status, loss, time):
 
 
 @compiled
-def judge(k, w, lane, error, time, max_steps):
-    """Accept the lane's step or shorten it; the status if the start ends here, else REACHED."""
+def shorten(w, lane, error):
+    """Shorten the step of a lane that was not accepted; the status if its start ends here."""
     n = w.z.shape[0] - 1
     now, end, goal = w.z[n, lane], w.end[n, lane], w.lane[GOAL, lane]
     h, status = w.lane[STEP, lane], REACHED
-    w.counts[TRIED, lane] += 1
-    w.counts[MOVED, lane] = 0
-    accepted = error <= 1.0 and end <= goal + CLOSE
-    if not accepted:
-        if error <= 1.0:  # beyond the end: aim at it, with the step that is known by now
-            h *= (goal - now) / (end - now)
-        else:
-            w.counts[REJECTED, lane] = 1
-            h *= max(0.1, 0.9 * error**-0.2) if np.isfinite(error) else 0.1
-        fastest = 0.0
-        for i in range(n):
-            fastest = max(fastest, abs(w.v[i, lane]))
-        if h * fastest < STILL:
-            status = STEP_TOO_SMALL
-    if w.counts[TRIED, lane] >= max_steps and status == REACHED:
-        return TOO_MANY_STEPS
-    if not accepted:
-        w.lane[STEP, lane] = h
-        return status
-    g = w.d_row[1, lane]
-    w.lane[LAST_STEP, lane], w.lane[LAST_G, lane] = h, g
-    for i in range(n + 1):
-        w.z_before[i, lane], w.v_before[i, lane] = w.z[i, lane], w.v[i, lane]
-        w.z[i, lane] = w.end[i, lane]
-    w.counts[MOVED, lane] = 1
-    error = max(error, 1e-8)
-    factor = 0.9 * error**-0.2
-    before = w.lane[STEP_BEFORE, lane]
-    if before > 0.0:
-        factor = min(factor, factor * (h / before) * (w.lane[ERROR_BEFORE, lane] / error) ** 0.2)
-    factor = min(8.0, max(0.2, factor))
-    if w.counts[REJECTED, lane]:
-        factor = min(factor, 1.0)
-    w.lane[STEP_BEFORE, lane], w.lane[ERROR_BEFORE, lane] = h * g, max(error, 1e-2)
-    w.counts[REJECTED, lane] = 0
-    w.lane[STEP, lane] = h * g * factor
-    return REACHED
+    if error <= 1.0:  # beyond the end: aim at it, with the step that is known by now
+        h *= (goal - now) / (end - now)
+    else:
+        w.counts[REJECTED, lane] = 1
+        h *= max(0.1, 0.9 * error**-0.2) if np.isfinite(error) else 0.1
+    fastest = 0.0
+    for i in range(n):
+        fastest = max(fastest, abs(w.v[i, lane]))
+    if h * fastest < STILL:
+        status = STEP_TOO_SMALL
+    w.lane[STEP, lane] = h
+    return status
+
+
+@compiled
+def accept(w, error, g):
+    """Move the lanes whose step is good to its end, and choose their next step.
+
+    Writes 1 into `MOVED` for these lanes. Gustafsson's predictive controller, as in
+    `kernels.flow`; `ERROR_BEFORE` holds a logarithm here.
+    """
+    n, lane = w.z.shape[0], w.lane
+    zero, one = splat(0.0), splat(1.0)
+    good = choose_greater(splat(1.0 + 1e-15), error, one, zero)  # nan is not good
+    beyond = get(w.end, n - 1) - get(lane, GOAL)
+    good = choose_greater(beyond, splat(CLOSE), zero, good)
+    half = splat(0.5)
+    for i in range(n):
+        z = get(w.z, i)
+        put(w.z_before, i, choose_greater(good, half, z, get(w.z_before, i)))
+        put(w.v_before, i, choose_greater(good, half, get(w.v, i), get(w.v_before, i)))
+        put(w.z, i, choose_greater(good, half, get(w.end, i), z))
+    h, before, log_before = get(lane, STEP), get(lane, STEP_BEFORE), get(lane, ERROR_BEFORE)
+    error = choose_greater(error, splat(1e-8), error, splat(1e-8))
+    error = choose_greater(error, one, one, error)
+    log_error = logarithm(error)
+    plain = exponential(log_error * -0.2) * 0.9
+    ratio = h / choose_greater(before, zero, before, one)
+    predicted = plain * ratio * exponential((log_before - log_error) * 0.2)
+    factor = choose_greater(predicted, plain, plain, predicted)
+    factor = choose_greater(before, zero, factor, plain)
+    factor = choose_greater(factor, splat(0.2), factor, splat(0.2))
+    factor = choose_greater(factor, splat(8.0), splat(8.0), factor)
+    for i in range(LANES):
+        w.d_row[0, i] = 1.0 if w.counts[REJECTED, i] else 8.0
+    limit = get(w.d_row, 0)
+    factor = choose_greater(factor, limit, limit, factor)
+    floor = splat(-4.605170185988091)  # log 1e-2
+    log_kept = choose_greater(log_error, floor, log_error, floor)
+    moved = h * g
+    put(lane, LAST_STEP, choose_greater(good, half, h, get(lane, LAST_STEP)))
+    put(lane, LAST_G, choose_greater(good, half, g, get(lane, LAST_G)))
+    put(lane, STEP_BEFORE, choose_greater(good, half, moved, before))
+    put(lane, ERROR_BEFORE, choose_greater(good, half, log_kept, log_before))
+    put(lane, STEP, choose_greater(good, half, moved * factor, h))
+    put(lane, MOVED, good)
 
 
 @compiled
@@ -1114,7 +1165,7 @@ def prepare(k, w, q):
             put(w.square, r * k.neurons + c, splat(k.head[r, c]))
     for i in range(w.z.shape[0]):  # what idle lanes compute with
         put(w.z, i, splat(0.5))
-    for i in range(8):
+    for i in range(9):
         put(w.lane, i, splat(1.0))
     for lane in range(LANES):
         take(k, w, q, lane)
@@ -1136,45 +1187,66 @@ def advance(k, w, q, time, rtol, max_steps, rounds):
         loss = velocity(k, w, w.z, w.v, 0)
         put(w.v, n, exponential(-get(w.z, n)))
         observe(k, w)
+        finite = splat(0.0)
+        for i in range(n + 1):
+            finite += get(w.v, i) * 0.0
+        late = get(w.z, n) - get(w.lane, GOAL) + CLOSE
+        # 1 where a lane needs a look: at its goal, or not finite
+        look = choose_greater(
+            splat(1.0), finite, choose_greater(late, splat(0.0), splat(1.0), finite), splat(1.0)
+        )
         put(w.d_row, 0, loss)
+        put(w.d_row, 1, look)
         refilled = False
         for lane in range(LANES):
+            new = w.counts[FRESH, lane] == 1
+            if not (new or records > 0 or w.d_row[1, lane] > 0.5):
+                continue
             if w.counts[START, lane] == IDLE:
                 continue
-            new = w.counts[FRESH, lane] == 1
             if new:
                 begin(k, w, lane, time)
-            if records > 0 and lane == 0 and (new or w.counts[MOVED, lane]):
+            if records > 0 and lane == 0 and (new or w.lane[MOVED, lane] > 0.5):
                 for i in range(n + 1):
                     q.states[q.kept[0], i] = w.z[i, lane]
                 q.losses_on_the_way[q.kept[0]] = w.d_row[0, lane]
                 q.kept[0] += 1
-            finite = True
+            known = True
             for i in range(n + 1):
-                finite = finite and np.isfinite(w.v[i, lane])
-            status = REACHED if finite else NOT_FINITE
-            if w.z[n, lane] >= w.lane[GOAL, lane] - CLOSE or not finite:
+                known = known and np.isfinite(w.v[i, lane])
+            if w.z[n, lane] >= w.lane[GOAL, lane] - CLOSE or not known:
+                status = REACHED if known else NOT_FINITE
                 finish(k, w, q, lane, status, w.d_row[0, lane], time)
                 take(k, w, q, lane)
                 refilled = True
         if refilled:
-            w.counts[MOVED, :] = 0
+            put(w.lane, MOVED, splat(0.0))
             continue
         choose_rescaling(k, w)
         fill_matrix(k, w, w.z, get(w.lane, STEP))
-        loss_lanes = loss
         rosenbrock_step(k, w)
         error = error_norm(k, w, rtol)
         g, _ = time_rescaling(k, w, w.end)
+        accept(w, error, g)
         put(w.d_row, 0, error)
-        put(w.d_row, 1, g)
-        put(w.d_row, 2, loss_lanes)
+        put(w.d_row, 1, loss)
         for lane in range(LANES):
             if w.counts[START, lane] == IDLE:
                 continue
-            status = judge(k, w, lane, w.d_row[0, lane], time, max_steps)
+            w.counts[TRIED, lane] += 1
+            status = REACHED
+            if w.lane[MOVED, lane] > 0.5:
+                w.counts[REJECTED, lane] = 0
+                if w.counts[TRIED, lane] >= max_steps:  # the step does not count
+                    for i in range(n + 1):
+                        w.z[i, lane] = w.z_before[i, lane]
+                    status = TOO_MANY_STEPS
+            else:
+                status = shorten(w, lane, w.d_row[0, lane])
+                if status == REACHED and w.counts[TRIED, lane] >= max_steps:
+                    status = TOO_MANY_STEPS
             if status != REACHED:
-                finish(k, w, q, lane, status, w.d_row[2, lane], time)
+                finish(k, w, q, lane, status, w.d_row[1, lane], time)
                 take(k, w, q, lane)
     return q.done[0] < count
 
