@@ -219,7 +219,7 @@ def collapse_without_head(lab: Lab, count: int) -> Finding:
     if reason is not None:
         return does_not_apply(reason)
     plain = replace(lab.problem, head_lr_ratio=0.0)
-    found = dims_of(plain, later=0.05)
+    found = tuple(dim for dim in dims_of(plain, later=0.05) if dim >= SMALL_STARTS // 3)
     short = no_dims(plain, found, 1, head=False)
     if short is not None:
         return does_not_apply(short)
