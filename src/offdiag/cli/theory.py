@@ -42,7 +42,7 @@ from offdiag.theory.sweep import Axis, Sweep, cell_shares, run_sweep
 
 CLAIM_FAILED = SOME_NOT_HELD
 STILLS = (".png", ".svg", ".pdf")
-WORTH_TELLING = 5.0  # seconds; a shorter estimate is not printed
+WORTH_PRINTING = 5.0  # seconds; a shorter estimate is not printed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ class TheoryRun(ProblemFlags):
 
     def _ensemble(self, problem: Problem, time: float) -> Ensemble:
         """The ensemble, with an estimate and the time left; what is done of it on Ctrl-C."""
-        _tell_estimate(estimated_seconds(problem, starts=self.starts, jobs=self.jobs))
+        _print_estimate(estimated_seconds(problem, starts=self.starts, jobs=self.jobs))
         try:
             with _progress("starts", self.starts) as advance:
                 return ensemble(
@@ -199,7 +199,7 @@ class TheorySweep(ProblemFlags):
         _prepare(None, self.out)
         low, high = sweep.times()
         print(f"cells run to time {low:.3g}" + (f" to {high:.3g}" if high > low else "") + ".")
-        _tell_estimate(sweep.estimated_seconds(jobs=self.jobs))
+        _print_estimate(sweep.estimated_seconds(jobs=self.jobs))
         done = 0
         try:
             with _progress("cells", len(sweep)) as advance:
@@ -315,8 +315,8 @@ def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.update(task, completed=done)
 
 
-def _tell_estimate(seconds: float) -> None:
-    if seconds > WORTH_TELLING:
+def _print_estimate(seconds: float) -> None:
+    if seconds > WORTH_PRINTING:
         unit, size = ("minutes", 60.0) if seconds > 120 else ("seconds", 1.0)
         print(f"about {seconds / size:.0f} {unit} of work, after compiling.", file=sys.stderr)
 
@@ -425,7 +425,7 @@ def _interval(share: Share) -> str:
 def _phases_in_words(analysis: PhaseAnalysis) -> str:
     """A sentence for each phase that took place."""
     leader = "No neuron" if analysis.leader is None else f"Neuron {analysis.leader + 1}"
-    said = {
+    meaning = {
         NAMES[0]: f"{leader} learns its feature, and nothing else moves much.",
         NAMES[1]: "The head grows until what it brings the other neuron outweighs that neuron's "
         "own output.",
@@ -436,7 +436,7 @@ def _phases_in_words(analysis: PhaseAnalysis) -> str:
     numerals = dict(zip(NAMES, ("I", "II", "III", "IV"), strict=True))
     sentences = [
         f"{numerals[phase.name]} ({phase.name}, time {phase.start:.3g} to {phase.end:.3g}): "
-        + said[phase.name]
+        + meaning[phase.name]
         for phase in analysis.phases
     ]
     return " ".join([*sentences, "Time is on a logarithmic axis; the phases are shaded."])
