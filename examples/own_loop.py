@@ -3,7 +3,10 @@
 Linear SimSiam on Gaussian data with and without its predictor: without it the projection
 collapses, and the verdict says so while the loss looks fine.
 
-RESULT
+Seed 0, 2 virtual cores shared with other work, torch 2.15.0, 2026-11-27, 500 steps each: with the
+predictor loss -.948 and effective rank 19.4 of 32; without it loss -.997, rank 20.3, and the
+verdict "The projection points nearly the same way, whatever the image." The rank alone, taken
+about the mean, does not see this collapse.
 """
 
 import argparse

@@ -7,7 +7,10 @@ action. With the stop-gradient W W^T - sum_a A_a^T A_a is conserved by the gradi
 A = 0 and orthogonal W no singular value of W falls below 1, without any negative or regulariser.
 Without the stop-gradient the representation shrinks to nothing.
 
-RESULT
+Seed 0, 2 virtual cores shared with other work, torch 2.15.0, 2026-11-27, 166 epochs of 12 steps
+each, 99 s of wall time in all: with the stop-gradient the singular values of W end at 1.44 to 2.17 and the conserved
+matrix has moved by .010 at most; the room by linear probe .787 (chance .25). Without: .01 to .09,
+room .412.
 """
 
 import argparse

@@ -3,7 +3,9 @@
 Each signal is a chirp, a pulse train, a sawtooth or a sine of random frequency and phase under
 noise; the views are cropped in time, scaled and noisy. The class is never shown in training.
 
-RESULT
+Seed 0, 2 virtual cores shared with other work, torch 2.15.0, 2026-11-27, 25 epochs of 12 steps:
+without a head the projection ends at an effective rank of 1.5 of 64, with the off-diagonal head
+at 6.9. The linear probe on the features is 1.000 in both: these waves are easy to tell apart.
 """
 
 import argparse
