@@ -8,9 +8,9 @@ A = 0 and orthogonal W no singular value of W falls below 1, without any negativ
 Without the stop-gradient the representation shrinks to nothing.
 
 Seed 0, 2 virtual cores shared with other work, torch 2.15.0, 2026-11-27, 166 epochs of 12 steps
-each, 99 s of wall time in all: with the stop-gradient the singular values of W end at 1.44 to 2.17 and the conserved
-matrix has moved by .010 at most; the room by linear probe .787 (chance .25). Without: .01 to .09,
-room .412.
+each, 99 s of wall time in all. With the stop-gradient the singular values of W end at 1.44 to
+2.17 and the conserved matrix has moved by .010 at most; room by linear probe .787 (chance .25).
+Without it they end at .01 to .09; room .412.
 """
 
 import argparse
