@@ -5,7 +5,9 @@ masked; a predictor gets its output with a mask token and a position at each mas
 predicts what the target encoder, an exponential moving average, makes of the whole picture there.
 No augmentation, no label.
 
-RESULT
+Seed 0, 2 virtual cores shared with other work, torch 2.15.0, 2026-11-27, stopped at epoch
+72 of 72 (11 steps each) after 676 s: kNN of the features 0.465 after epoch 1
+and 0.526 then (chance .1); effective rank 17.1 of 64.
 """
 
 import argparse
