@@ -668,7 +668,7 @@ def three_by_three(lab: Lab, count: int) -> Finding:
     if more is None:
         return does_not_apply(undecided(count))
     return judged(
-        found[0] > found[1] and more,
+        more,
         f"{found[0]:.2f} features found with the head and {found[1]:.2f} without; all three in "
         f"{diverse[0]} starts, without in {diverse[1].value:.1%} (d = {base.dim:,})",
         numbers={"features": found, "diverse": diverse},
@@ -794,8 +794,8 @@ CLAIMS: tuple[Claim[Lab], ...] = (
         key="three-by-three",
         title="Three neurons, three features",
         source=CHECK,
-        statement="the head finds more features with strengths 4, 3, 2 (not in the paper)",
-        requirement="more features on average, and more often all three",
+        statement="with strengths 4, 3, 2 the head more often finds all (not in the paper)",
+        requirement="all three more often than without",
         measure=three_by_three,
     ),
 )
