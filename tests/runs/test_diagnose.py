@@ -14,7 +14,12 @@ from safetensors.torch import save_file
 from offdiag._checks import OffdiagError
 from offdiag.diagnostics.readings import noise_readings, read_part
 from offdiag.diagnostics.verdict import Kind
-from offdiag.results.observation import Observation, append_observation, start_file
+from offdiag.results.observation import (
+    MonitorRecord,
+    Observation,
+    append_observation,
+    start_file,
+)
 from offdiag.results.readings import Readings, numbers
 from offdiag.runs import read_array as module
 from offdiag.runs.diagnose import diagnose
@@ -233,3 +238,23 @@ def test_embeddings_that_lie_on_their_side_are_said_to():
     z = np.random.default_rng(0).normal(size=(64, 1000)).astype(np.float32)
     assert any("transpose it" in note for note in diagnose(z).notes)
     assert not any("transpose" in note for note in diagnose(z[:, :512]).notes)
+
+
+def test_a_record_with_marks_names_its_causes_and_one_without_names_none(monitored):
+    assert diagnose(monitored).causes == ()
+    row = replace(
+        MonitorRecord.load(monitored).history[-1], step=600, marks={"target/gradient": 0.98}
+    )
+    append_observation(monitored, row)
+    found = diagnose(monitored)
+    first = found.causes[0]
+    assert first.alarm and "gradient" in first.title and first.since_step == 600
+    assert "0.98" in first.sentence and first.change
+    assert {one.state for one in found.causes} >= {"red", "not measured"}
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_losses_that_are_not_finite_are_noted(monitored):
+    row = replace(MonitorRecord.load(monitored).history[-1], step=600, loss=math.inf)
+    append_observation(monitored, row)
+    assert any("first at step 600" in note for note in diagnose(monitored).notes)

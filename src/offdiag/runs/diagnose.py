@@ -13,6 +13,7 @@ from torch import Tensor
 from offdiag._checks import ConfigError, DataError, RunError
 from offdiag._types import Embeddings, Labels
 from offdiag.diagnostics.diagnosis import Diagnosis
+from offdiag.diagnostics.named_cause import named_causes
 from offdiag.diagnostics.readings import noise_readings
 from offdiag.diagnostics.run_verdict import gaussian_baselines, judge_run, observations
 from offdiag.diagnostics.verdict import Kind, Verdict, judge_embeddings
@@ -27,7 +28,7 @@ from offdiag.embeddings.reader import (
 )
 from offdiag.evaluation.knn import NEIGHBOURS, TEMPERATURE, knn_accuracy
 from offdiag.results.history import CONFIG_FILE, METRICS_FILE, RunRecord
-from offdiag.results.observation import OBSERVATION_FILE, MonitorRecord
+from offdiag.results.observation import OBSERVATION_FILE, MonitorRecord, Observation
 from offdiag.results.readings import Readings
 from offdiag.runs.circumstances import circumstances
 from offdiag.runs.read_array import POSITION_ONLY, ReadArray, rank_bound, read_array
@@ -111,17 +112,36 @@ def _of_record(
     history = observations(record)
     first, last = history[0], history[-1]
     known = record.noise if isinstance(record, MonitorRecord) else {}
+    record_notes = record.notes if isinstance(record, MonitorRecord) else ()
+    verdict = judge_run(record)
     return Diagnosis(
         name=name,
-        verdict=judge_run(record),
+        verdict=verdict,
+        causes=named_causes(record, verdict) if isinstance(record, MonitorRecord) else (),
         readings=last.parts,
         noise=gaussian_baselines(history, known),
         start=first.parts if first.step == 0 and len(history) > 1 else {},
         head=last.head,
         history=history,
         knn=knn,
-        notes=tuple(note for part, read in last.parts.items() for note in rank_bound(part, read)),
+        notes=(
+            *(note for part, read in last.parts.items() for note in rank_bound(part, read)),
+            *_lost_losses(history),
+            *(f"Step {note.step:,}: {note.text}" for note in record_notes),
+        ),
         about=about,
+    )
+
+
+def _lost_losses(history: Sequence[Observation]) -> tuple[str, ...]:
+    """The note that some losses are not finite; a run that tells no loss has none that is."""
+    told = [row for row in history if row.step > 0]
+    bad = [row.step for row in told if not math.isfinite(row.loss)]
+    if not bad or len(bad) == len(told):
+        return ()
+    return (
+        f"The loss is not a finite number at {len(bad)} of {len(told)} observations, first at step "
+        f"{bad[0]:,}: the verdict does not use it, and the training does.",
     )
 
 
