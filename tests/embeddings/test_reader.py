@@ -301,8 +301,8 @@ def test_a_pickled_array_beside_a_plain_one_is_left_alone(tmp_path):
 
 
 def test_files_of_another_kind_or_none_are_refused(tmp_path):
-    (tmp_path / "z.csv").write_text("1,2\n3,4\n")
-    assert "embeddings end in .npy, .npz, .pt" in refusal(tmp_path / "z.csv")
+    (tmp_path / "z.tsv").write_text("1,2\n3,4\n")
+    assert "embeddings end in .npy, .npz, .pt" in refusal(tmp_path / "z.tsv")
     assert "does not exist" in refusal(tmp_path / "nowhere.npy")
     (tmp_path / "folder.npy").mkdir()
     assert "is a folder" in refusal(tmp_path / "folder.npy")

@@ -258,3 +258,9 @@ def test_losses_that_are_not_finite_are_noted(monitored):
     row = replace(MonitorRecord.load(monitored).history[-1], step=600, loss=math.inf)
     append_observation(monitored, row)
     assert any("first at step 600" in note for note in diagnose(monitored).notes)
+
+
+def test_vectors_as_lines_of_json_are_embeddings_and_no_record(tmp_path):
+    path = tmp_path / "vectors.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in NOISE.tolist()))
+    assert diagnose(path).verdict.kind == Kind.HEALTHY

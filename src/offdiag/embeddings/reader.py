@@ -19,6 +19,7 @@ from offdiag.embeddings.npy import npy_file, npz_file
 from offdiag.embeddings.parquet_file import parquet_file
 from offdiag.embeddings.safetensors_file import safetensors_file
 from offdiag.embeddings.stored import FLOATS, Stored, in_memory, told_shape
+from offdiag.embeddings.text_file import csv_file, jsonl_file
 from offdiag.embeddings.torch_file import torch_file
 
 READERS: Mapping[str, Callable[[Path], list[Stored]]] = MappingProxyType(
@@ -29,6 +30,8 @@ READERS: Mapping[str, Callable[[Path], list[Stored]]] = MappingProxyType(
         ".pth": torch_file,
         ".safetensors": safetensors_file,
         ".parquet": parquet_file,
+        ".csv": csv_file,
+        ".jsonl": jsonl_file,
     }
 )
 OURS = ("features", "projection")

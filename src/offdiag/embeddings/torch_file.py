@@ -1,7 +1,7 @@
 """Tensors in files of torch.save, opened without running any code that they hold."""
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,13 @@ def torch_file(path: Path) -> list[Stored]:
         return [_stored(path, None, path.stem, held, mapped=mapped)]
     if isinstance(held, dict):
         tensors = {str(k): (k, v) for k, v in held.items() if isinstance(v, Tensor)}
+        if _is_checkpoint(held):
+            raise DataError(
+                f"{path} holds the weights of a network and no embeddings: run the network over "
+                "images and save what it gives, or use `offdiag embed` on a run of ours."
+            )
+        if len(tensors) > 1 and _are_vectors([v for _, v in tensors.values()]):
+            return [in_memory(torch.stack([v for _, v in tensors.values()]), "vectors")]
         if tensors:
             return [
                 _stored(path, key, name, tensor, mapped=mapped)
@@ -34,6 +41,22 @@ def torch_file(path: Path) -> list[Stored]:
     raise DataError(
         f"{path} must hold a tensor or a dict of tensors; it holds a {type(held).__name__}: "
         "torch.save the embeddings as one tensor (torch.cat joins batches)."
+    )
+
+
+def _is_checkpoint(held: dict[Any, Any]) -> bool:
+    """A state dict, or a dict that holds one."""
+    names = [str(name) for name in held]
+    return any(name.endswith((".weight", ".bias", ".running_mean")) for name in names) or any(
+        isinstance(inner, dict) and any(str(name).endswith(".weight") for name in inner)
+        for inner in held.values()
+    )
+
+
+def _are_vectors(tensors: Sequence[Tensor]) -> bool:
+    """A vector for each name, all of one length."""
+    return all(t.ndim == 1 and t.is_floating_point() for t in tensors) and (
+        len({len(t) for t in tensors}) == 1
     )
 
 

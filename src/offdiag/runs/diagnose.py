@@ -36,6 +36,8 @@ from offdiag.runs.read_array import POSITION_ONLY, ReadArray, rank_bound, read_a
 Source = Path | str | Tensor | np.ndarray
 
 QUERY_SHARE = 0.2
+RECORD_HEADER = 200
+"""Characters of a monitor's file in which its first key is found."""
 
 
 def diagnose(
@@ -70,8 +72,19 @@ def diagnose(
     return _embeddings(source, views, labels, key, tokens, name)
 
 
+def is_record(path: Path) -> bool:
+    """A directory, or a monitor's file; any other .jsonl holds embeddings."""
+    if path.is_dir() or path.suffix != ".jsonl" or path.name == OBSERVATION_FILE:
+        return path.is_dir() or path.suffix == ".jsonl"
+    try:
+        with path.open(errors="replace") as file:
+            return '"offdiag_monitor"' in file.readline(RECORD_HEADER)
+    except OSError:
+        return True  # to be refused as a record that cannot be read
+
+
 def _is_run(path: Path) -> bool:
-    if path.is_dir() or path.suffix == ".jsonl":
+    if is_record(path):
         return True
     if not path.suffix and not path.exists():
         raise RunError(

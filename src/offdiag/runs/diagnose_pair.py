@@ -15,7 +15,7 @@ from offdiag.diagnostics.sample import RowSample
 from offdiag.diagnostics.similarity import similarity
 from offdiag.embeddings.reader import EmbeddingArray, open_embeddings, rows_for
 from offdiag.results.history import CONFIG_FILE
-from offdiag.runs.diagnose import Source, diagnose
+from offdiag.runs.diagnose import Source, diagnose, is_record
 from offdiag.runs.frozen import FrozenRun
 from offdiag.training.checkpoint import CHECKPOINT_FILE
 
@@ -68,9 +68,7 @@ def _run_directory(source: Source) -> Path | None:
 
 
 def _is_record(source: Source) -> bool:
-    return isinstance(source, str | Path) and (
-        Path(source).is_dir() or Path(source).suffix == ".jsonl"
-    )
+    return isinstance(source, str | Path) and is_record(Path(source))
 
 
 def _two_runs(directories: Sequence[Path]) -> Pair:
