@@ -37,8 +37,8 @@ class Diagnose:
 
     sources: Annotated[tuple[Path, ...], Positional]
     """A run directory, a monitor.jsonl, or embeddings (images x width) in a file that ends in
-    .npy, .npz, .pt, .safetensors, .parquet, .csv or .jsonl. Two of a kind are compared: CKA, neighbours,
-    directions lost and gained; then the exit status is that of the second."""
+    .npy, .npz, .pt, .safetensors, .parquet, .csv or .jsonl. Two of a kind are compared: CKA,
+    neighbours, directions lost and gained; then the exit status is that of the second."""
     views: Path | None = None
     """A second view of the same images, row by row: adds alignment and LiDAR."""
     labels: Path | None = None
