@@ -6,7 +6,8 @@ collapses, and the verdict says so while the loss looks fine.
 Seed 0, 2 virtual cores shared with other work, torch 2.15.0, 2026-11-27, 500 steps each. With
 the predictor: loss -.948, effective rank 19.4 of 32. Without: loss -.997, rank 20.3, and the
 verdict "The projection points nearly the same way, whatever the image." The rank alone, taken
-about the mean, does not see this collapse.
+about the mean, does not see this collapse. The width was chosen after one of 16, which is too
+narrow for the verdict's rule about ranks.
 """
 
 import argparse

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from offdiag._checks import ConfigError, RunError, choice
-from offdiag.diagnostics.verdict import Verdict, judge
+from offdiag.diagnostics.run_verdict import judge_run
+from offdiag.diagnostics.verdict import Verdict
 from offdiag.registry import (
     HEADS,
     METHODS,
@@ -164,7 +165,7 @@ def _row(mechanism: Mechanism, cells: Sequence[Cell], out: Path) -> BenchRow:
             [row.seconds / row.step for record in records for row in record.history[-1:]]
         ),
         peak_memory_gib=_median([record.history[-1].peak_memory_gib for record in records]),
-        verdicts=tuple(judge([row.observation() for row in r.history]) for r in records),
+        verdicts=tuple(judge_run(record) for record in records),
         finished=len(done),
         planned=len(cells),
         error=failed[0] if failed else None,
