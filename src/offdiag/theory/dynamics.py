@@ -19,6 +19,7 @@ from offdiag.theory.claim import Claim
 from offdiag.theory.solution import Solution, State
 
 
+@runtime_checkable
 class Dynamics(Protocol):
     """A frozen, keyword-only dataclass of parameters; a sweep varies its numeric fields.
 

@@ -17,7 +17,7 @@ from offdiag.theory.solution import Solution, State
 from offdiag.theory.solve import generators, solve, solve_starts
 
 PAPER = "Tian et al. 2021"
-SMALL = 0.15  # a start about where some modes survive and others do not
+SMALL = 0.05  # a start about where some modes survive and others do not
 LEVEL = 1e-2  # a mode is learned if alpha s is above this; collapse takes it to 0
 
 

@@ -1,7 +1,8 @@
 """Any dynamics solved: one start, many starts, a grid of parameters."""
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from itertools import product
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import joblib
 import numpy as np
 from jaxtyping import Float
-from scipy.integrate import solve_ivp
+from scipy.integrate import LSODA
 
 from offdiag._checks import ConfigError, at_least, within
 from offdiag.theory.claim import Share
@@ -20,6 +21,7 @@ from offdiag.theory.solution import Solution, State
 
 D = TypeVar("D")
 
+MAX_STEPS = 20_000  # of the integrator; the dynamics of the table take some hundred
 FLOOR = 1e-6  # absolute tolerance over the relative one, times the largest entry of the start
 
 
@@ -59,36 +61,62 @@ def solve(
         return np.concatenate([np.ravel(moved[name]) for name in names])
 
     first = np.concatenate([np.ravel(start[name]) for name in names]).astype(float)
-    floor = FLOOR * rtol * max(float(np.abs(first).max()), 1e-300)
+    floor = FLOOR * rtol * max(float(np.abs(first).max(initial=0.0)), 1e-300)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        found = solve_ivp(
-            slope,
-            (0.0, end),
-            first,
-            method="LSODA",
-            rtol=rtol,
-            atol=floor,
-            t_eval=None if at is None else np.asarray(at, float),
-        )
-    whole = np.isfinite(found.y).all(axis=0)
-    kept = len(whole) if whole.all() else int(np.argmin(whole))
-    table = found.y[:, :kept].T
+        times, table, evaluations, why = _integrate(slope, first, end, rtol, floor, at)
     states = {
-        name: part.reshape(kept, *shape)
+        name: part.reshape(len(table), *shape)
         for name, part, shape in zip(names, np.split(table, cuts, axis=1), shapes, strict=True)
     }
-    failure = None
-    if not found.success or kept < len(whole):
-        why = found.message if not found.success else "the state is not finite"
-        failure = f"stopped at time {found.t[kept - 1]:.6g} of {end:.6g}: {why}"
+    failure = f"stopped at time {times[-1]:.6g} of {end:.6g}: {why}" if why else None
     return Solution(
-        time=np.asarray(found.t[:kept]),
+        time=times,
         states=states,
         settings=settings_of(dynamics),
-        method={"name": "LSODA", "rtol": rtol, "evaluations": int(found.nfev)},
+        method={"name": "LSODA", "rtol": rtol, "evaluations": evaluations},
         seconds=perf_counter() - began,
         failure=failure,
     )
+
+
+def _integrate(
+    slope: Callable[[float, np.ndarray], np.ndarray],
+    first: np.ndarray,
+    end: float,
+    rtol: float,
+    floor: float,
+    at: Any,
+) -> tuple[np.ndarray, np.ndarray, int, str]:
+    """Times, states, evaluations, and why it stopped early ("" if it did not)."""
+    asked = None if at is None else np.asarray(at, float)
+    times, states = ([0.0], [first]) if asked is None else ([], [])
+    if asked is not None and asked.size and asked[0] == 0:
+        times, states = [0.0], [first]
+    why, steps = "", 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # LSODA's own words; `why` says it
+        solver = LSODA(slope, 0.0, first, end, rtol=rtol, atol=floor)
+        while solver.status == "running":
+            message = solver.step()
+            steps += 1
+            if solver.status == "failed" or not np.isfinite(solver.y).all():
+                why = message or "the state is not finite"
+            elif steps >= MAX_STEPS:
+                why = f"it took more than {MAX_STEPS} steps"
+            if why:
+                break
+            if asked is None:
+                times.append(float(solver.t))
+                states.append(solver.y.copy())
+            else:
+                between = asked[(asked > solver.t_old) & (asked <= solver.t)]
+                if between.size:
+                    dense = solver.dense_output()
+                    times += [float(one) for one in between]
+                    states += [dense(one) for one in between]
+    if not times:
+        times, states = [0.0], [first]
+    return np.array(times), np.stack(states), int(solver.nfev), why
 
 
 def settings_of(dynamics: Any) -> dict[str, Any]:

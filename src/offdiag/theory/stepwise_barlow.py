@@ -5,7 +5,7 @@ cross-covariance of the inputs of the two views.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -129,8 +129,11 @@ def one_by_one(dynamics: StepwiseBarlow, starts: int) -> Finding:
 
 def staircase(dynamics: StepwiseBarlow, starts: int) -> Finding:
     k, whole = dynamics.learnable, []
-    for run in solve_starts(dynamics, starts, time=2 * dynamics.horizon, rtol=1e-8):
-        loss, times = dynamics.readings(run)["loss"], half_times(dynamics, run)
+    if k < 2:
+        return does_not_apply("fewer than two modes can be learned")
+    small = replace(dynamics, scale=min(dynamics.scale, 1e-6))
+    for run in solve_starts(small, starts, time=2 * small.horizon, rtol=1e-8):
+        loss, times = small.readings(run)["loss"], half_times(small, run)
         middles = np.sqrt(times[:-1] * times[1:])
         steps = np.interp(middles, run.time, loss)
         whole.append(np.abs(steps - (dynamics.width - np.arange(1, k))).max(initial=0.0))
@@ -145,7 +148,7 @@ def staircase(dynamics: StepwiseBarlow, starts: int) -> Finding:
 
 def top_modes_only(dynamics: StepwiseBarlow, starts: int) -> Finding:
     rest, learned = 0.0, 0.0
-    for run in solve_starts(dynamics, starts, time=3 * dynamics.horizon):
+    for run in solve_starts(dynamics, starts, time=4 * dynamics.horizon):
         modes = dynamics.readings(run)["modes"][-1]
         rest = max(rest, float(np.abs(modes[dynamics.learnable :]).max(initial=0.0)))
         learned = max(learned, float(np.abs(modes[: dynamics.learnable] - 1).max()))
@@ -171,7 +174,7 @@ CLAIMS: tuple[Claim[StepwiseBarlow], ...] = (
         key="staircase",
         title="The loss is a staircase",
         source=f"{PAPER} (not read; derived here)",
-        statement="Each mode takes the loss down by one",
+        statement="From a small start (1e-6) each mode takes the loss down by one",
         requirement="median largest distance from whole steps below .1",
         measure=staircase,
     ),

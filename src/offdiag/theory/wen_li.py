@@ -1,0 +1,92 @@
+"""Wen and Li's two-neuron theorem (docs/theory.md) behind the interface of the other dynamics.
+
+Nothing is computed here: starts, velocity, flow and outcomes are those of `state`, `population`,
+`flow` and `outcomes`, with the same numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from offdiag.theory.claim import Claim
+from offdiag.theory.flow import flow
+from offdiag.theory.outcomes import Outcome, classify
+from offdiag.theory.population import output_variance, velocity
+from offdiag.theory.problem import Problem
+from offdiag.theory.solution import Solution, State
+from offdiag.theory.state import State as Network
+from offdiag.theory.state import draw
+from offdiag.theory.outcomes import VANISHED
+
+HORIZON = 1e8  # the default of `theory run`
+
+
+@dataclass(frozen=True, kw_only=True)
+class WenLi:
+    """The dynamics of a `Problem`; a sweep varies "problem.dim", "problem.head_lr_ratio", ..."""
+
+    problem: Problem = field(default_factory=Problem)
+
+    @property
+    def horizon(self) -> float:
+        """1e8: the reference problem is over by then."""
+        return HORIZON
+
+    def start(self, generator: np.random.Generator) -> State:
+        """Inner products, noise parts and head, as `state.draw` draws them."""
+        return _parts(draw(self.problem, generator))
+
+    def velocity(self, time: float, state: State) -> State:
+        """`population.velocity`."""
+        return _parts(velocity(self.problem, Network(**state)))
+
+    def integrate(self, start: State, *, time: float, rtol: float) -> Solution:
+        """`flow`, from `start`; the state over time holds the noise's covariance, not its parts."""
+        run = flow(self.problem, Network(**start), time=time, rtol=rtol)
+        return Solution(
+            time=run.time,
+            states={
+                "inner_products": run.inner_products,
+                "noise_covariance": run.noise,
+                "head": run.head,
+                "loss": run.loss,
+            },
+            settings={"problem": dict(run.problem)},
+            method=run.method,
+            seconds=run.seconds,
+            failure=run.failure,
+        )
+
+    def readings(self, solution: Solution) -> Mapping[str, np.ndarray]:
+        """|<w_j, v_l>| neuron by neuron, |E| off the diagonal, loss."""
+        c, E = solution.states["inner_products"], solution.states["head"]
+        off = ~np.eye(E.shape[1], dtype=bool)
+        return {
+            "inner_products": np.abs(c).reshape(len(c), -1),
+            "off_diagonal": np.abs(E[:, off]),
+            "loss": solution.states["loss"],
+        }
+
+    def outcome(self, solution: Solution) -> Outcome:
+        """As `outcomes` classifies it."""
+        c, noise = solution.states["inner_products"], solution.states["noise_covariance"]
+        variance = output_variance(self.problem, c[[0, -1]], noise[[0, -1]])
+        return classify(
+            self.problem,
+            c[-1:],
+            vanished=np.array([bool((variance[1] < VANISHED * variance[0]).all())]),
+            failed=np.array([solution.failure is not None]),
+        )[0]
+
+
+def _parts(network: Network) -> State:
+    return {
+        "inner_products": network.inner_products,
+        "noise_parts": network.noise_parts,
+        "head": network.head,
+    }
+
+
+CLAIMS: Sequence[Claim[Any]] = ()
