@@ -231,8 +231,8 @@ def wen_li(dynamics: WenLi, generator):
     state["noise_parts"] = np.array([[0.3, 0.0], [0.1, 0.4]])
     state["head"] = np.array([[1.0, 0.3], [-0.2, 1.0]])
     draws = torch.Generator().manual_seed(2)
-    patches = draw_samples(problem, 100_000, draws)
-    view = draw_view(problem, 100_000, draws)[..., None]
+    patches = draw_samples(problem, 200_000, draws)
+    view = draw_view(problem, 200_000, draws)[..., None]
     W = place(problem, Network(**state)).requires_grad_()
     E = torch.tensor(state["head"], requires_grad=True)
     active = (patches @ W.T) ** problem.power
@@ -245,7 +245,7 @@ def wen_li(dynamics: WenLi, generator):
         "noise_parts": neurons[:, k : k + m],
         "head": problem.head_lr_ratio * head * problem.trains,
     }
-    return state, sampled, 0.05
+    return state, sampled, 0.08
 
 
 REFERENCES = {

@@ -52,7 +52,7 @@ class DeepLinear:
     @property
     def horizon(self) -> float:
         """Three times the learning time of the slowest feature."""
-        return 3.0 * float(self.learning_times().max())
+        return max(3.0 * float(self.learning_times().max()), 1.0)
 
     def start(self, generator: np.random.Generator) -> State:
         """Rotations between the layers are random; the dynamics of the modes does not see them."""
@@ -101,10 +101,16 @@ class DeepLinear:
         return sizes ** (2 * self.depth) * rate * (1 - sizes / rho)
 
     def learning_times(self) -> Float[np.ndarray, " features"]:
-        """When each feature's encoder reaches half of its end, by quadrature of `mode_velocity`."""
+        """When each feature's encoder reaches half of its end, by quadrature of `mode_velocity`.
+
+        0 for a feature that starts above it.
+        """
         halves = self.ends * 0.5 ** (1 / self.depth)
         times = []
         for j, half in enumerate(halves):
+            if half <= self.scale:
+                times.append(0.0)
+                continue
             one = replace(
                 self, covariances=(self.covariances[j],), influences=(self.influences[j],)
             )
@@ -200,7 +206,7 @@ def order_reversed(dynamics: DeepLinear, starts: int) -> Finding:
     if dynamics.depth == 1:
         return does_not_apply("the order is claimed for depth 2 and more")
     return judged(
-        joint[0] < joint[1] and masked[1] < masked[0],
+        bool(joint[0] < joint[1] and masked[1] < masked[0]),
         "influence 2, covariance 1 against influence .25, covariance 1.05: times "
         f"{joint[0]:.4g} / {joint[1]:.4g} joint embedding, {masked[0]:.4g} / {masked[1]:.4g} "
         "reconstruction",

@@ -4,21 +4,21 @@ Nothing is computed here: starts, velocity, flow and outcomes are those of `stat
 `flow` and `outcomes`, with the same numbers.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from offdiag.theory.claim import Claim
+from offdiag.theory.claim import Claim, Finding, Share, does_not_apply, judged
+from offdiag.theory.ensemble import ensemble
 from offdiag.theory.flow import flow
-from offdiag.theory.outcomes import Outcome, classify
-from offdiag.theory.population import output_variance, velocity
+from offdiag.theory.outcomes import VANISHED, Outcome, classify
+from offdiag.theory.population import balance, output_variance, velocity
 from offdiag.theory.problem import Problem
 from offdiag.theory.solution import Solution, State
+from offdiag.theory.solve import solve_starts
 from offdiag.theory.state import State as Network
 from offdiag.theory.state import draw
-from offdiag.theory.outcomes import VANISHED
 
 HORIZON = 1e8  # the default of `theory run`
 
@@ -89,4 +89,56 @@ def _parts(network: Network) -> State:
     }
 
 
-CLAIMS: Sequence[Claim[Any]] = ()
+def head_keeps_both(dynamics: WenLi, starts: int) -> Finding:
+    problem = dynamics.problem
+    if problem.head_lr_ratio == 0:
+        return does_not_apply("the problem has no head that learns")
+    shares = {}
+    for name, one in (("with", problem), ("without", replace(problem, head_lr_ratio=0.0))):
+        run = ensemble(one, time=dynamics.horizon, count=starts)
+        shares[name] = Share(run.outcomes.count(Outcome.DIVERSE), starts)
+    return judged(
+        shares["with"].low > shares["without"].high,
+        f"starts that learn all features: {shares['with']} with the head, {shares['without']} "
+        "without",
+        numbers=shares,
+        starts=2 * starts,
+    )
+
+
+def balance_conserved(dynamics: WenLi, starts: int) -> Finding:
+    problem = dynamics.problem
+    if problem.head_lr_ratio == 0 or problem.normaliser != "bn":
+        return does_not_apply("the law is for a head that learns and normalised outputs")
+    worst = 0.0
+    for run in solve_starts(dynamics, starts):
+        parts = (run.states[n] for n in ("inner_products", "noise_covariance", "head"))
+        kept = balance(problem, *parts)
+        worst = max(worst, float(np.abs(kept - kept[0]).max() / np.abs(kept[0]).max()))
+    return judged(
+        worst < 1e-3,
+        f"largest relative drift {worst:.1e}",
+        numbers={"drift": worst},
+        starts=starts,
+    )
+
+
+CLAIMS: tuple[Claim[WenLi], ...] = (
+    Claim(
+        key="head-keeps-both",
+        title="The head keeps all features",
+        source="Wen and Li 2022",
+        statement="More starts learn all features with a head that learns off its diagonal",
+        requirement="share with the head above that without, intervals apart",
+        measure=head_keeps_both,
+    ),
+    Claim(
+        key="balance",
+        title="A balance is conserved",
+        source="docs/theory.md, eq. 14",
+        statement="Size of a neuron and entries of the head keep their balance",
+        requirement="relative drift below 1e-3",
+        measure=balance_conserved,
+    ),
+)
+"""Two of the theorem's claims, quick to measure; `theory.claims` has all of them."""
