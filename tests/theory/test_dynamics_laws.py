@@ -191,9 +191,7 @@ def test_joint_embedding_ends_where_influence_says_and_reconstruction_at_the_reg
 
 @pytest.mark.parametrize("powers", [(1.0, 0.0), (0.0, -1.0), (0.5, 0.5)])
 def test_filtered_eigenvalues_move_by_their_closed_form(powers):
-    dynamics = RankDifferential(
-        online_power=powers[0], target_power=powers[1], noise_variance=0.1
-    )
+    dynamics = RankDifferential(online_power=powers[0], target_power=powers[1], noise_variance=0.1)
     W = dynamics.start(RNG(0))["encoder"]
     moved = dynamics.velocity(0.0, {"encoder": W})["encoder"]
     U, s, _ = np.linalg.svd(W)

@@ -289,7 +289,9 @@ def test_every_dynamics_has_a_reference_and_a_case():
     assert set(REFERENCES) == set(DYNAMICS) == {name for name, _ in CASES}
 
 
-@pytest.mark.parametrize(("name", "dynamics"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
+@pytest.mark.parametrize(
+    ("name", "dynamics"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)]
+)
 def test_velocity_is_minus_the_sampled_gradient(name, dynamics):
     state, sampled, tolerance, *other = REFERENCES[name](dynamics, np.random.default_rng(3))
     velocity = (other[0] if other else dynamics).velocity(0.0, state)

@@ -30,9 +30,7 @@ DEFAULT = "wen-li"
 STILLS = (".png", ".svg", ".pdf")
 
 
-def verify_named(
-    name: str, *, starts: int, jobs: int, json: Path | None, out: Path | None
-) -> int:
+def verify_named(name: str, *, starts: int, jobs: int, json: Path | None, out: Path | None) -> int:
     """Measure the claims of a dynamics, or of all, print and write them; the exit status."""
     names = names_of(name)
     found = verify_dynamics(
@@ -107,7 +105,9 @@ def run_named(
         write_json(json, numbers)
     if out is not None:
         make_folder(out)
-        run = solve(dynamics, dynamics.start(generators(shown + 1, seed)[shown]), time=end, rtol=rtol)
+        run = solve(
+            dynamics, dynamics.start(generators(shown + 1, seed)[shown]), time=end, rtol=rtol
+        )
         run.save(out / f"{name}.npz")
         readings = dynamics.readings(run)
         log_time = wants_log_time(run.time, list(readings.values()))

@@ -157,7 +157,8 @@ def complexity_extremes(dynamics: AugmentationGraph, starts: int) -> Finding:
     return judged(
         good and abs(here[1] - total) < 1e-9,
         f"kappa^2 {apart[0]:.4g} for disjoint augmentations of {samples} samples, {same[0]:.4g} "
-        f"for independent ones, {here[0]:.4g} here; S {here[1]:.4g}, sum of eigenvalues {total:.4g}",
+        f"for independent ones, {here[0]:.4g} here; S {here[1]:.4g}, sum of eigenvalues "
+        f"{total:.4g}",
         numbers={"disjoint": apart[0], "independent": same[0], "here": here[0]},
         starts=1,
     )

@@ -119,9 +119,7 @@ class Cosine:
         return Learned.of(solution, p / p.max(), LEVEL)
 
 
-def _norms(
-    a: float, p: np.ndarray, s: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _norms(a: float, p: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """N_phi, N_psi and t = sum p s, each with a last axis of one."""
     return (
         np.sqrt(a * s.sum(-1, keepdims=True)),

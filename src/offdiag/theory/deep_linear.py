@@ -60,7 +60,9 @@ class DeepLinear:
         turns = [np.eye(n)] + [
             np.linalg.qr(generator.standard_normal((n, n)))[0] for _ in range(self.depth)
         ]
-        layers = np.stack([a * after @ before.T for before, after in zip(turns, turns[1:], strict=False)])
+        layers = np.stack(
+            [a * after @ before.T for before, after in zip(turns, turns[1:], strict=False)]
+        )
         out = np.eye(n) if self.reconstruct else turns[-1]
         return {"layers": layers, "decoder": a * out @ turns[-1].T}
 

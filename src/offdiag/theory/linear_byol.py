@@ -153,9 +153,7 @@ class LinearBYOLModes:
 
     def outcome(self, solution: Solution) -> Learned:
         """How many modes are above `LEVEL` at the end."""
-        return Learned.of(
-            solution, self.head_lr_ratio * solution.states["encoder"][-1], LEVEL
-        )
+        return Learned.of(solution, self.head_lr_ratio * solution.states["encoder"][-1], LEVEL)
 
 
 def _t(matrices: np.ndarray) -> np.ndarray:
@@ -321,7 +319,9 @@ def basin_edge(dynamics: LinearBYOLModes, starts: int) -> Finding:
     if dynamics.edges is None:
         return does_not_apply("weight decay is above the threshold and there is no basin")
     edge = dynamics.edges[0]
-    factors = np.concatenate([np.geomspace(0.5, 0.98, starts // 2), np.geomspace(1.02, 2, starts // 2)])
+    factors = np.concatenate(
+        [np.geomspace(0.5, 0.98, starts // 2), np.geomspace(1.02, 2, starts // 2)]
+    )
     one = replace(dynamics, modes=len(factors))
     run = solve(one, one.on_parabola(factors * edge), rtol=1e-9)
     kept = one.head_lr_ratio * run.states["encoder"][-1] > LEVEL

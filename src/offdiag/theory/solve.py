@@ -99,7 +99,7 @@ def _integrate(
         while solver.status == "running":
             message = solver.step()
             steps += 1
-            if solver.status == "failed" or not np.isfinite(solver.y).all():
+            if message or not np.isfinite(solver.y).all():
                 why = message or "the state is not finite"
             elif steps >= MAX_STEPS:
                 why = f"it took more than {MAX_STEPS} steps"
@@ -135,7 +135,9 @@ def solve_starts(
     dynamics: Dynamics, count: int, *, time: float | None = None, rtol: float = 1e-6, seed: int = 0
 ) -> list[Solution]:
     """The trajectories from `count` starts."""
-    return [solve(dynamics, dynamics.start(g), time=time, rtol=rtol) for g in generators(count, seed)]
+    return [
+        solve(dynamics, dynamics.start(g), time=time, rtol=rtol) for g in generators(count, seed)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,7 @@ def head_keeps_both(dynamics: WenLi, starts: int) -> Finding:
     problem = dynamics.problem
     if problem.head_lr_ratio == 0:
         return does_not_apply("the problem has no head that learns")
-    shares = {}
+    shares, starts = {}, 10 * starts  # a start takes milliseconds
     for name, one in (("with", problem), ("without", replace(problem, head_lr_ratio=0.0))):
         run = ensemble(one, time=dynamics.horizon, count=starts)
         shares[name] = Share(run.outcomes.count(Outcome.DIVERSE), starts)
