@@ -15,6 +15,7 @@ from rich.table import Table as Grid
 
 from offdiag._checks import ConfigError, at_least
 from offdiag._files import make_folder, write_json
+from offdiag.cli.theory_dynamics import DEFAULT, run_named, verify_named
 from offdiag.plots import theory as plots
 from offdiag.plots.export import save_chart
 from offdiag.report.lab import Panel, Part, Table, write_lab
@@ -103,6 +104,10 @@ class TheoryRun(ProblemFlags):
     the starts that have ended.
     """
 
+    dynamics: str = DEFAULT
+    """The dynamics to run; the flags of the problem and --jobs are wen-li's."""
+    set: tuple[str, ...] = ()
+    """Settings of another dynamics, as name=value."""
     time: float | None = None
     """Gradient-flow time to run to: learning rate x steps. Unless given, 30,000 times the median
     first learning time, which grows as d^(q-1)."""
@@ -121,6 +126,19 @@ class TheoryRun(ProblemFlags):
 
     def run(self) -> None:
         """Run, print, and write what was asked for."""
+        if self.dynamics != DEFAULT:
+            run_named(
+                self.dynamics,
+                self.set,
+                time=self.time,
+                starts=self.starts,
+                rtol=self.rtol,
+                seed=self.seed,
+                shown=self.shown or 0,
+                json=self.json,
+                out=self.out,
+            )
+            return
         problem = self.problem()
         at_least("starts", float(self.starts), 1.0)
         if self.shown is not None and not 0 <= self.shown < self.starts:
@@ -230,8 +248,11 @@ class TheoryVerify(ProblemFlags):
     applies (2: a setting that makes no sense; 130: interrupted, after printing what is done).
     """
 
-    starts: int = 200
-    """Random starts for each measurement."""
+    dynamics: str = DEFAULT
+    """The dynamics whose claims are measured, or all. The flags of the problem are wen-li's; the
+    others have their defaults."""
+    starts: int | None = None
+    """Random starts for each measurement: 200 unless given, 20 for a dynamics other than wen-li."""
     jobs: int = -1
     """Threads; -1: one for each core."""
     json: Path | None = None
@@ -241,10 +262,15 @@ class TheoryVerify(ProblemFlags):
 
     def run(self) -> int:
         """Measure, print the table, write what was asked for; the exit status."""
-        problem = self.problem()
-        at_least("starts", float(self.starts), 8.0)
-        check_size(problem)
         _prepare(self.json, self.out)
+        if self.dynamics != DEFAULT:
+            few = 20 if self.starts is None else self.starts
+            return verify_named(
+                self.dynamics, starts=few, jobs=self.jobs, json=self.json, out=self.out
+            )
+        problem, starts = self.problem(), 200 if self.starts is None else self.starts
+        at_least("starts", float(starts), 8.0)
+        check_size(problem)
         findings: list[Finding] = []
         try:
             with _progress("claims", len(CLAIMS)) as advance:
@@ -253,7 +279,7 @@ class TheoryVerify(ProblemFlags):
                     findings.append(finding)
                     advance(len(findings))
 
-                findings = verify(problem, count=self.starts, jobs=self.jobs, on_finding=on_finding)
+                findings = verify(problem, count=starts, jobs=self.jobs, on_finding=on_finding)
         except KeyboardInterrupt:
             print_findings(findings, title="The theorem, as far as it was measured")
             if self.json is not None:

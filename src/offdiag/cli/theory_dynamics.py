@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Grid
 
-from offdiag._checks import ConfigError
+from offdiag._checks import ConfigError, at_least
 from offdiag._files import make_folder, write_json
 from offdiag.plots.dynamics import reading_over_time, wants_log_time
 from offdiag.plots.export import save_chart
@@ -32,6 +32,7 @@ STILLS = (".png", ".svg", ".pdf")
 
 def verify_named(name: str, *, starts: int, jobs: int, json: Path | None, out: Path | None) -> int:
     """Measure the claims of a dynamics, or of all, print and write them; the exit status."""
+    at_least("starts", float(starts), 2.0)
     names = names_of(name)
     found = verify_dynamics(
         names,
@@ -79,7 +80,7 @@ def run_named(
     shown: int,
     json: Path | None,
     out: Path | None,
-) -> int:
+) -> None:
     """Run a dynamics from many starts, say how they end, and draw one of them."""
     entry = dynamics_entry(name)
     dynamics: Dynamics = with_settings(entry.target(), settings)
@@ -130,7 +131,6 @@ def run_named(
             ],
         )
         print(f"wrote {out / 'theory.html'}")
-    return 0
 
 
 def with_settings(dynamics: Any, settings: Sequence[str]) -> Any:

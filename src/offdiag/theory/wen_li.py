@@ -13,14 +13,13 @@ from offdiag.theory.claim import Claim, Finding, Share, does_not_apply, judged
 from offdiag.theory.ensemble import ensemble
 from offdiag.theory.flow import flow
 from offdiag.theory.outcomes import VANISHED, Outcome, classify
+from offdiag.theory.phase_one import horizon
 from offdiag.theory.population import balance, output_variance, velocity
 from offdiag.theory.problem import Problem
 from offdiag.theory.solution import Solution, State
 from offdiag.theory.solve import solve_starts
 from offdiag.theory.state import State as Network
 from offdiag.theory.state import draw
-
-HORIZON = 1e8  # the default of `theory run`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +30,8 @@ class WenLi:
 
     @property
     def horizon(self) -> float:
-        """1e8: the reference problem is over by then."""
-        return HORIZON
+        """As `phase_one.horizon` has it: the first learning time grows as d^(q-1)."""
+        return horizon(replace(self.problem, normaliser="bn"))
 
     def start(self, generator: np.random.Generator) -> State:
         """Inner products, noise parts and head, as `state.draw` draws them."""
