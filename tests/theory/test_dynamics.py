@@ -177,3 +177,11 @@ def test_bad_times_and_bad_files_are_sentences(tmp_path):
     (tmp_path / "no.npz").write_bytes(b"no")
     with pytest.raises(RunError, match="should be a solution"):
         Solution.load(tmp_path / "no.npz")
+
+
+def test_the_index_lists_every_dynamics_and_its_python_runs():
+    text = (DOCS / "README.md").read_text()
+    for name in DYNAMICS:
+        assert f"| [{name}]({name.removesuffix('-modes')}.md) |" in text
+    block = text.split("```python\n")[1].split("```")[0]
+    exec(compile(block, "docs/dynamics/README.md", "exec"), {})
