@@ -8,6 +8,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "offdiag"
 ROWS = [
     {"_types", "_checks", "_compiled", "_precision"},
     {"_files", "registry", "_distributed"},
+    {"_tables", "_grid_directory"},
     {"results", "batchnorm"},
     {"normalisers", "data", "diagnostics", "embeddings"},
     {"heads", "targets", "transforms"},

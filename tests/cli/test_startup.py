@@ -37,6 +37,7 @@ def loaded(words):
         ["train", "--method", "vicreg", "--head", "mlp", "--out", "x"],
         ["list", "heads"],
         ["list", "nothing"],
+        ["bench", "verify", "--nothing"],
     ],
 )
 def test_help_and_mistakes_load_no_torch(words):
@@ -45,7 +46,7 @@ def test_help_and_mistakes_load_no_torch(words):
 
 def test_the_help_of_offdiag_names_every_command_in_its_own_words():
     text, _ = loaded(["--help"])
-    for command in ("train", "compare", "diagnose", "theory", "list"):
+    for command in ("train", "compare", "bench verify", "diagnose", "theory", "list"):
         assert f"  {command}" in text
     assert "Union" not in text
 

@@ -157,7 +157,10 @@ def test_another_grids_directory_is_refused_with_what_differs(copy, tmp_path, ca
 
 
 def test_two_commands_at_once_do_not_share_a_directory(tmp_path, calls):
-    with claimed(GRID, tmp_path), pytest.raises(RunError, match="another process is at work"):
+    with (
+        claimed(GRID, tmp_path),
+        pytest.raises(RunError, match=rf"another process \({os.getpid()} on .+\) is at work"),
+    ):
         compare(GRID, tmp_path, jobs=1)
     assert len(compare(GRID, tmp_path, jobs=1).with_status(Status.FINISHED)) == 4
 

@@ -45,11 +45,7 @@ class Bench:
         if self.out is None:
             raise ConfigError("bench needs a directory to write to: give --out DIR.")
         base = configured(self)
-        if base.method != "simsiam" or any(getattr(base, part) != AUTO for part in METHOD_PARTS):
-            raise ConfigError(
-                "bench varies the method and its parts: choose among them with --only, as in "
-                "--only vicreg head:mlp."
-            )
+        refuse_a_method(base, "bench", "vicreg head:mlp")
         chosen = mechanisms(self.only, self.tags)
         total, done = len(chosen) * len(self.seeds), 0
 
@@ -77,3 +73,12 @@ class Bench:
                 f"{failed[0].mechanism.key}: {str(failed[0].error).rstrip('.')}. The same command "
                 "tries them again."
             )
+
+
+def refuse_a_method(base: RunConfig, command: str, example: str) -> None:
+    """ConfigError if the options choose a method or one of its parts, which the bench varies."""
+    if base.method != "simsiam" or any(getattr(base, part) != AUTO for part in METHOD_PARTS):
+        raise ConfigError(
+            f"{command} varies the method and its parts: choose among them with --only, as in "
+            f"--only {example}."
+        )

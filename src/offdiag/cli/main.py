@@ -25,6 +25,9 @@ COMMANDS: Mapping[str, Place] = MappingProxyType(
         "bench": Place(
             "cli.bench:Bench", "every mechanism on one bench, and the map of what each does"
         ),
+        "bench verify": Place(
+            "cli.bench_verify:BenchVerify", "claims of the papers, each measured on the bench"
+        ),
         "evaluate": Place("cli.frozen:Evaluate", "kNN and linear probe of a trained run"),
         "embed": Place("cli.frozen:Embed", "write the embeddings of a data set to a file"),
         "report": Place("cli.report:Report", "one page for one run or several"),
@@ -36,7 +39,7 @@ COMMANDS: Mapping[str, Place] = MappingProxyType(
     }
 )
 """Where each command lives; only the one that is asked for is loaded."""
-WITH_RUN_SETTINGS = ("train", "compare", "bench")
+WITH_RUN_SETTINGS = ("train", "compare", "bench", "bench verify")
 """The commands that take the settings of a run: recipes, and the options of its parts."""
 
 FAILED = 2
@@ -96,7 +99,8 @@ def overview() -> str:
 
 def parse(words: Sequence[str]) -> Command:
     """The command that the words spell; help and misspellings end here, as the parser does it."""
-    named, rest = words[0], list(words[1:])
+    length = 2 if " ".join(words[:2]) in COMMANDS else 1
+    named, rest = " ".join(words[:length]), list(words[length:])
     if named not in COMMANDS:
         raise _unknown(named)
     kind = _load(named)

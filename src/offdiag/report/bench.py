@@ -7,10 +7,9 @@ from typing import Any
 
 import altair as alt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from offdiag import _tables
 from offdiag._checks import ConfigError
-from offdiag._files import write_whole
 from offdiag.plots import theme
 from offdiag.registry import settings_of
 from offdiag.report.document import chart_spec, render, write_page
@@ -95,10 +94,7 @@ OF_THE_MECHANISM = (
 
 def write_table(rows: Sequence[BenchRow], out: Path) -> None:
     """One row a mechanism, as Parquet: mean, deviation and number of every reading, and cost."""
-    table = pa.Table.from_pylist([_flat(row) for row in rows])
-    content = pa.BufferOutputStream()
-    pq.write_table(table, content)
-    write_whole(out, content.getvalue().to_pybytes())
+    _tables.write_table(pa.Table.from_pylist([_flat(row) for row in rows]), out)
 
 
 def _flat(row: BenchRow) -> dict[str, Any]:

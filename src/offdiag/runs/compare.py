@@ -12,11 +12,13 @@ from typing import Any
 
 import joblib
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
+from offdiag import _grid_directory
 from offdiag._checks import ConfigError, OffdiagError, RunError, at_least
-from offdiag._files import make_folder, write_json, write_whole
+from offdiag._files import write_json
+from offdiag._grid_directory import FAILURES_FILE, as_they_end, read_failures
+from offdiag._tables import write_table
 from offdiag.data.from_file import data_of_file
 from offdiag.results.comparison import READINGS, Cell, Combination, Comparison, Ending, Status
 from offdiag.results.history import CONFIG_FILE, RunRecord, read_config
@@ -30,9 +32,7 @@ from offdiag.training.heap import keep_freed_memory
 
 TABLE_FILE = "table.parquet"
 GRID_FILE = "grid.json"
-FAILURES_FILE = "failures.json"
 CELLS = "cells"
-LOCK_FILE = ".lock"
 
 __all__ = ["Grid", "claimed", "compare", "is_finished", "read_comparison"]
 
@@ -74,7 +74,7 @@ def compare(
     configs = {name: spec.config for name, spec in specs.items()}
     with claimed(grid, out):
         todo = {name: c for name, c in configs.items() if not is_finished(out / CELLS / name)}
-        failures = _read_failures(out)
+        failures = read_failures(out)
         with closing(_lived_through(_work(todo, out, jobs, threads), out, set(configs))) as ended:
             for name, failure in ended:
                 failures.pop(name, None)
@@ -89,7 +89,7 @@ def compare(
 
 def read_comparison(out: Path) -> Comparison:
     """All that a grid directory holds, finished or not; RunError if it is none."""
-    spec, failures = _read_spec(out), _read_failures(out)
+    spec, failures = _read_spec(out), read_failures(out)
     cells = tuple(
         _read_cell(out, cell["name"], _cell_spec(spec["base"], cell), failures)
         for cell in spec["cells"]
@@ -113,8 +113,8 @@ def is_finished(directory: Path) -> bool:
 @contextmanager
 def claimed(grid: Grid, out: Path) -> Iterator[None]:
     """Make `out` this grid's, for one process at a time; RunError if it is another grid's."""
-    make_folder(out)
-    with _alone(out):
+
+    def grown() -> dict[str, Any]:
         specs = grid.cells()
         cells = [{"name": name, "values": dict(spec.values)} for name, spec in specs.items()]
         axes = list(dict.fromkeys((*(axis for row in grid.rows for axis in row), *grid.varied)))
@@ -124,36 +124,9 @@ def claimed(grid: Grid, out: Path) -> Iterator[None]:
             _refuse_other_base(spec["base"], grid.base, axes, out)
             known = [cell["name"] for cell in spec["cells"]]
             cells = [*spec["cells"], *(cell for cell in cells if cell["name"] not in known)]
-        elif others := sorted(path.name for path in out.iterdir() if path.name != LOCK_FILE):
-            (out / LOCK_FILE).unlink(missing_ok=True)
-            raise RunError(
-                f"{out} holds something other than a grid ({others[0]}): choose another --out."
-            )
-        write_json(out / GRID_FILE, {"base": _base(grid.base, axes), "axes": axes, "cells": cells})
-        yield
+        return {"base": _base(grid.base, axes), "axes": axes, "cells": cells}
 
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the directory's lock, which the system lets go of however this process ends."""
-    try:
-        import fcntl
-    except ImportError:  # not there on Windows, where two commands at once are not noticed
-        yield
-        return
-    try:
-        file = (out / LOCK_FILE).open("w")
-    except OSError as error:
-        raise RunError(
-            f"cannot write into {out}: {error.strerror or error}. Choose another --out."
-        ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(
-                f"another process is at work on {out}: wait for it, or choose another --out."
-            ) from None
+    with _grid_directory.claimed(out, GRID_FILE, grown):
         yield
 
 
@@ -165,15 +138,12 @@ def _work(
     if jobs is None:
         devices = {pick_device(config.device).type for config in todo.values()}
         jobs = -1 if devices == {"cpu"} else 1
-    backend, _ = joblib.parallel.get_active_backend()
-    # Ray's has no generators: there the cells are heard of when all are done.
-    streams = getattr(backend, "supports_return_generator", False)
-    yield from joblib.Parallel(
-        n_jobs=min(joblib.effective_n_jobs(jobs), len(todo)),
-        return_as="generator_unordered" if streams else "list",
-    )(
-        joblib.delayed(_run_cell)(name, config, out / CELLS / name, threads, os.getpid())
-        for name, config in todo.items()
+    yield from as_they_end(
+        (
+            joblib.delayed(_run_cell)(name, config, out / CELLS / name, threads, os.getpid())
+            for name, config in todo.items()
+        ),
+        jobs=min(joblib.effective_n_jobs(jobs), len(todo)),
     )
 
 
@@ -312,9 +282,7 @@ def _write_table(comparison: Comparison, path: Path) -> None:
     for name, kind in [("error", pa.string()), *numbers]:
         place = table.schema.get_field_index(name)
         table = table.set_column(place, name, table[name].cast(kind))
-    content = pa.BufferOutputStream()
-    pq.write_table(table, content)
-    write_whole(path, content.getvalue().to_pybytes())
+    write_table(table, path)
 
 
 def _plain(value: Any) -> Any:
@@ -373,15 +341,3 @@ def _read_spec(out: Path) -> dict[str, Any]:
         raise RunError(
             f"{path} was not written by offdiag ({error}): restore it, or choose another --out."
         ) from None
-
-
-def _read_failures(out: Path) -> dict[str, Any]:
-    path = out / FAILURES_FILE
-    try:
-        failures: dict[str, Any] = json.loads(path.read_text())
-        return {name: failure for name, failure in failures.items() if "error" in failure}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError, TypeError):
-        # Only what is said of cells that will be tried again anyway.
-        return {}
