@@ -247,8 +247,7 @@ def _finding(claim: Claim, grid: Grid, cells: Mapping[str, Cell], out: Path) -> 
         [cells[name] for name, spec in grid.cells().items() if _row(spec) == dict(side)]
         for side in (claim.more, claim.less)
     ]
-    more, less = ({c.seed: value(out, c, claim.reading) for c in side} for side in sides)
-    more, less = ({seed: v for seed, v in side.items() if v is not None} for side in (more, less))
+    more, less = (_by_seed(side, claim.reading, out) for side in sides)
     first = sides[0][0]
     return Finding(
         claim=claim,
@@ -259,6 +258,11 @@ def _finding(claim: Claim, grid: Grid, cells: Mapping[str, Cell], out: Path) -> 
         config=first.settings,
         environment=first.circumstances,
     )
+
+
+def _by_seed(cells: Sequence[Cell], reading: str, out: Path) -> dict[int, float]:
+    found = {cell.seed: value(out, cell, reading) for cell in cells}
+    return {seed: one for seed, one in found.items() if one is not None}
 
 
 def _row(spec: CellSpec) -> dict[str, Any]:
