@@ -16,9 +16,10 @@ from PIL import Image
 
 import offdiag.runs.compare as compare_module
 from offdiag._checks import ConfigError, RunError, TrainingError
+from offdiag._grid_directory import held
 from offdiag.results.comparison import READINGS, Status
 from offdiag.results.history import EVALUATION_FILE, RunRecord
-from offdiag.runs.compare import TABLE_FILE, Grid, claimed, compare, is_finished, read_comparison
+from offdiag.runs.compare import TABLE_FILE, Grid, compare, is_finished, read_comparison
 from offdiag.runs.config import RunConfig
 
 BASE = RunConfig(epochs=1, batch_size=512, projector=(32, 16), device="cpu")
@@ -158,7 +159,7 @@ def test_another_grids_directory_is_refused_with_what_differs(copy, tmp_path, ca
 
 def test_two_commands_at_once_do_not_share_a_directory(tmp_path, calls):
     with (
-        claimed(GRID, tmp_path),
+        held(tmp_path),
         pytest.raises(RunError, match=rf"another process \({os.getpid()} on .+\) is at work"),
     ):
         compare(GRID, tmp_path, jobs=1)
