@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from offdiag._checks import ConfigError
+from offdiag.cli.main import main
 from offdiag.report.claims import lede, render_claims, write_claims_table
 from offdiag.results.comparison import Difference, Spread
 from offdiag.runs import claims as claims_module
@@ -123,3 +124,32 @@ def test_a_page_says_what_failed_and_escapes_it():
     failed = replace(finding([], []), failed=("no <b>memory</b>.",))
     page = render_claims([failed])
     assert "no &lt;b&gt;memory&lt;/b&gt;." in page and "Not measured: off-diagonal-rank." in page
+
+
+def test_the_command_prints_each_claim_and_writes_page_and_table(tmp_path, capsys):
+    words = [
+        "bench",
+        "verify",
+        "--only",
+        "off-diagonal-rank",
+        "--seeds",
+        "0",
+        "--jobs",
+        "1",
+        "--epochs",
+        "1",
+    ]
+    words += ["--batch-size", "512", "--projector", "8", "4"]
+    main([*words, "--out", str(tmp_path / "c")])
+    printed = capsys.readouterr()
+    assert "undecided: off-diagonal-rank (Wen & Li 2022)" in printed.out + printed.err
+    assert (tmp_path / "c" / "claims.html").exists()
+    assert (tmp_path / "c" / "claims.parquet").exists()
+
+
+def test_the_command_refuses_a_method_which_the_claims_choose(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "verify", "--method", "vicreg", "--out", str(tmp_path / "c")])
+    assert ended.value.code == 2
+    assert "bench verify varies the method and its parts" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
