@@ -50,14 +50,19 @@ const charts = (() => {
 
   const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
 
+  // Points closer than a third of a pixel to the one before are left out, but not the last.
   function path(points, x, y, box) {
-    let d = "", pen = "M";
+    let d = "", pen = "M", lastX = NaN, lastY = NaN, left = points.length;
     for (const [a, b] of points) {
       const px = x.at(a), py = y.at(b);
+      left -= 1;
       if (!Number.isFinite(px) || !Number.isFinite(py)) {
         pen = "M";
         continue;
       }
+      if (pen === "L" && left > 0 && Math.abs(px - lastX) < 0.33 && Math.abs(py - lastY) < 0.33) continue;
+      lastX = px;
+      lastY = py;
       d += `${pen}${number(clamp(px, box.left - 1e4, box.right + 1e4))} ${number(clamp(py, -1e4, 1e4))}`;
       pen = "L";
     }
@@ -65,12 +70,13 @@ const charts = (() => {
   }
 
   // Draws `spec` into `holder` at its width: axes, shaded bands, rules, stacked areas, lines,
-  // points, arrows of a field. Returns the scales, for a cursor that moves over it.
-  function draw(holder, spec, { height = 190 } = {}) {
+  // points, arrows of a field. `left` lines pictures up. Returns the scales, for a cursor that moves over it.
+  function draw(holder, spec, { height = 190, left = 0 } = {}) {
     const width = Math.max(240, holder.clientWidth || 480);
-    const box = { left: 46, right: width - 12, top: spec.bands?.length ? 22 : 10, bottom: height - 38 };
-    const x = scale(spec.x, box.left, box.right, Math.max(2, Math.floor((box.right - box.left) / 70)));
+    const box = { right: width - 12, top: spec.bands?.length ? 22 : 10, bottom: height - 38 };
     const y = scale(spec.y, box.bottom, box.top, Math.max(2, Math.floor((box.bottom - box.top) / 34)));
+    box.left = left || 28 + 6.4 * Math.max(2, ...y.ticks.map((tick) => tick.text.length));
+    const x = scale(spec.x, box.left, box.right, Math.max(2, Math.floor((box.right - box.left) / 70)));
     const id = holder.id, parts = [];
 
     for (const band of spec.bands ?? []) {
@@ -137,7 +143,7 @@ const charts = (() => {
       inside.push(svg("text", { class: "rule-label", ...near }, [rule.label]));
     }
     const clip = svg("clipPath", { id: `${id}-clip` }, [
-      svg("rect", { x: box.left, y: box.top - 3, width: box.right - box.left + 4, height: box.bottom - box.top + 6 }),
+      svg("rect", { x: box.left, y: box.top - 6, width: box.right - box.left + 6, height: box.bottom - box.top + 12 }),
     ]);
     const hatch = svg("pattern", { id: `${id}-hatch`, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" }, [
       svg("line", { class: "hatch", x1: 0, x2: 0, y1: 0, y2: 6 }),

@@ -9,7 +9,7 @@ const directSet = (() => {
 
   const settings = [
     { key: "eta", label: "weight decay η", low: 0.02, high: 0.3, step: 0.005, value: 0.09 },
-    { key: "alpha", label: "power α (½ DirectPred, 1 DirectCopy)", low: 0.25, high: 2, step: 0.05, value: 1 },
+    { key: "alpha", label: "power α: ½ DirectPred, 1 DirectCopy", low: 0.25, high: 2, step: 0.05, value: 1 },
     { key: "start", label: "size of the start w(0)", low: 0.05, high: 1.5, step: 0.05, value: 0.8 },
   ];
 
@@ -79,7 +79,7 @@ const directSet = (() => {
   return {
     key: "set", title: "The threshold of weight decay: DirectSet", paper: "Wang, Chen, Du and Tian 2021",
     question: "Which directions does weight decay filter out?",
-    equation: "w′ = w^2α (1 − (1+σ²) w^2α) w − η w",
+    equation: "w′ = w²ᵅ (1 − (1+σ²) w²ᵅ) w − η w",
     settings, solve, charts, sentence, threshold, roots, velocity, NOISE,
   };
 })();

@@ -10,7 +10,7 @@ const isoLoss = (() => {
 
   const settings = [
     { key: "v", label: "noise variance σ²", low: 0, high: 2, step: 0.05, value: 0 },
-    { key: "power", label: "power of the predictor α, p = λ^α", low: 0.1, high: 1, step: 0.05, value: 0.5 },
+    { key: "power", label: "power of the predictor, p = λᵅ", low: 0.1, high: 1, step: 0.05, value: 0.5 },
     { key: "predictor", label: "predictor", kind: "switch", value: true },
     { key: "stop", label: "stop-gradient", kind: "switch", value: true },
   ];

@@ -580,6 +580,21 @@ const kernels = (() => {
     return offset;
   }
 
+  // Keeps copies of rows of n numbers in a few large buffers: small buffers cost more to
+  // collect than the integration itself.
+  function keeper(n) {
+    let block = floats(0), used = 0;
+    return (row) => {
+      if (used === block.length) {
+        block = floats(256 * n);
+        used = 0;
+      }
+      const kept = block.subarray(used, (used += n));
+      kept.set(row);
+      return kept;
+    };
+  }
+
   // Integrate from `start` to `time`. Returns the accepted states z and velocities, the
   // steps (h, g at the end of each), the losses, t_0, how it ended and how many were tried.
   function flow(k, start, time, rtol = 1e-6, maxSteps = MAX_STEPS) {
@@ -594,12 +609,12 @@ const kernels = (() => {
     z[last] = Math.log(offset);
     let h = 0.1 * offset, status = REACHED, tried = 0;
     let hBefore = 0, errorBefore = 1, rejected = false;
-    const steps = [], states = [], slopes = [], losses = [];
+    const steps = [], states = [], slopes = [], losses = [], keep = keeper(n);
     for (;;) {
       const loss = velocity(k, z, v, work);
       v[last] = Math.exp(-z[last]);
-      states.push(z.slice());
-      slopes.push(v.slice());
+      states.push(keep(z));
+      slopes.push(keep(v));
       losses.push(loss);
       if (z[last] >= goal - CLOSE) break;
       if (!v.every(Number.isFinite)) {
@@ -651,11 +666,11 @@ const kernels = (() => {
 
   // Component i at a share of step `at`, by cubic Hermite interpolation in s.
   function between(run, at, share, i) {
-    const x = share, [h, g] = run.steps[at];
-    return (1 + 2 * x) * (1 - x) ** 2 * run.states[at][i]
-      + x * (1 - x) ** 2 * h * run.slopes[at][i]
+    const x = share, left = 1 - x, [h, g] = run.steps[at];
+    return (1 + 2 * x) * left * left * run.states[at][i]
+      + x * left * left * h * run.slopes[at][i]
       + x * x * (3 - 2 * x) * run.states[at + 1][i]
-      + x * x * (x - 1) * h * g * run.slopes[at + 1][i];
+      - x * x * left * h * g * run.slopes[at + 1][i];
   }
 
   return {

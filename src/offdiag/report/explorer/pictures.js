@@ -37,7 +37,25 @@ const pictures = (() => {
     const x = charts.scale({ domain: [low, reach] }, box.left, box.right, 4);
     const y = charts.scale({ domain: [low, reach] }, box.bottom, box.top, 4);
     const place = (point, j, sign) => [x.at(sign * point.c[j][0]), y.at(sign * point.c[j][1])];
-    const trail = (points, j, sign) => points.map((point, i) => `${i ? "L" : "M"}${place(point, j, sign).map(number).join(" ")}`).join("");
+    // The way of neuron j to the point at `until`, as path data; steps below a third of a pixel
+    // are left out.
+    const way = (points, j, sign) => {
+      const out = [];
+      points.forEach((point, index) => {
+        const [px, py] = place(point, j, sign), last = out.at(-1);
+        if (!last || Math.abs(px - last.px) + Math.abs(py - last.py) > 0.33) out.push({ px, py, index });
+      });
+      return out;
+    };
+    const trail = (stops, until = Infinity) => {
+      let d = "";
+      for (const { px, py, index } of stops) {
+        if (index > until) break;
+        d += `${d ? "L" : "M"}${number(px)} ${number(py)}`;
+      }
+      return d;
+    };
+    const ways = [0, 1].map((j) => way(solved.points, j, signs[j]));
     const parts = [];
     for (const [scale, horizontal] of [[x, true], [y, false]]) {
       for (const tick of scale.ticks) {
@@ -51,9 +69,9 @@ const pictures = (() => {
     parts.push(svg("text", { class: "name", x: box.right, y: size - 6, "text-anchor": "end" }, ["strong feature →"]));
     parts.push(svg("text", { class: "name", transform: `translate(13 ${box.top + 4}) rotate(-90)`, "text-anchor": "end" }, ["weak feature →"]));
     const ghost = twin ? arrow("arrow ghost") : null;
-    if (twin) parts.push(svg("path", { class: "trail ghost", d: trail(twin.points, shown, twinSigns[shown]) }));
+    if (twin) parts.push(svg("path", { class: "trail ghost", d: trail(way(twin.points, shown, twinSigns[shown])) }));
     const arrows = [0, 1].map((j) => {
-      parts.push(svg("path", { class: "trail faint", d: trail(solved.points, j, signs[j]) }));
+      parts.push(svg("path", { class: "trail faint", d: trail(ways[j]) }));
       return { ...arrow(`arrow n${j + 1}`), path: svg("path", { class: "trail" }) };
     });
     if (ghost) parts.push(...ghost.nodes);
@@ -70,7 +88,7 @@ const pictures = (() => {
       arrows.forEach((one, j) => {
         const [px, py] = place(point, j, signs[j]);
         one.move(x.at(0), y.at(0), px, py);
-        one.path.setAttribute("d", trail(solved.points.slice(0, index + 1), j, signs[j]));
+        one.path.setAttribute("d", trail(ways[j], index));
         const dx = px - x.at(0), dy = py - y.at(0), length = Math.hypot(dx, dy) || 1;
         // Beside the tip; on opposite sides where both arrows lie together.
         far.push([px + (14 * dx) / length, py + (14 * dy) / length]);
@@ -111,7 +129,7 @@ const pictures = (() => {
     }
     parts.push(...links.map((link) => link.node));
     ["strong", "weak", "noise"].forEach((name, i) => {
-      parts.push(svg("rect", { class: `node f${i < 2 ? i : 5}`, x: c0 - 34, y: inputs[i] - 15, width: 68, height: 30, rx: 7 }));
+      parts.push(svg("rect", { class: `node area f${i < 2 ? i : 5}`, x: c0 - 34, y: inputs[i] - 15, width: 68, height: 30, rx: 7 }));
       parts.push(svg("text", { class: "on", x: c0, y: inputs[i] + 5, "text-anchor": "middle" }, [name]));
     });
     neurons.forEach((y, j) => {

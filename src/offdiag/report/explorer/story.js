@@ -2,12 +2,13 @@
 // A trajectory in sentences: what happened when, as a first-year student would ask it.
 const story = (() => {
   const { words } = charts;
+  const PARTS = 4; // samples of each step
   const MARKS = ["I", "II", "III", "IV"];
   const below = (n) => "₀₁₂₃₄₅₆₇₈₉"[n];
   const entry = (j, r) => `E${below(j + 1)}${below(r + 1)}`;
   const neuron = (j) => `neuron ${j + 1}`;
   const capital = (text) => text[0].toUpperCase() + text.slice(1);
-  const percent = (x) => `${x > 0.995 && x < 1 ? "over 99" : x < 0.005 && x > 0 ? "under 1" : Math.round(100 * x)} %`;
+  const percent = (x) => `${x > 0.995 && x < 1 ? "over 99" : x < 0.005 && x > 0 ? "under 1" : Math.round(100 * x)}\u00a0%`;
   const times = (folds) => {
     const factor = Math.exp(folds);
     return factor > 1.05 || factor < 0.95 ? `${words(factor)} times` : "hardly at all";
@@ -27,14 +28,18 @@ const story = (() => {
     failed: "integration stopped",
   };
 
-  // Everything that the pictures and sentences need of one start: with the head as set, and
-  // its twin from the same start without a head (null if there is none to begin with).
+  // Everything that the pictures and sentences need of one start: with the head as set, what
+  // the follower's output is made of at every point, and its twin from the same start without
+  // a head (null if there is none to begin with).
   function solve(problem, start, time) {
-    const read = (which) => {
-      const run = wenLi.solve(which, start, time), records = wenLi.sample(run, 1);
-      return { run, records, points: wenLi.sample(run), found: wenLi.phases(run, records), outcome: wenLi.outcome(run) };
+    const read = (which, parts) => {
+      const run = wenLi.solve(which, start, time), points = wenLi.sample(run, parts);
+      const records = points.filter((_, i) => i % parts === 0);
+      return { run, records, points, found: wenLi.phases(run, records), outcome: wenLi.outcome(run) };
     };
-    return { ...read(problem), twin: problem.head ? read({ ...problem, head: false }) : null };
+    const solved = read(problem, PARTS), output = solved.found.follower ? solved.found.follower.neuron : 1;
+    const made = solved.points.map((point) => wenLi.composition(solved.run.constants, point, output));
+    return { ...solved, output, made, twin: problem.head ? read({ ...problem, head: false }, 2) : null };
   }
 
   // The phases in sentences: mark, name, start, end, text.
@@ -42,14 +47,17 @@ const story = (() => {
     const { leader, follower } = found, feature = (l) => featureName(run.problem, l);
     const [one, two, three, four] = found.phases, last = words(run.time);
     const out = [];
-    const add = (index, phase, text) => out.push({ index, mark: MARKS[index], name: phase.name, start: phase.start, end: phase.end, text });
+    const add = (index, phase, text) => out.push({
+      index, mark: MARKS[index], start: phase.start, end: phase.end, text,
+      name: index === 0 && leader?.feature === 1 ? "first feature" : phase.name,
+    });
     if (run.status !== kernels.REACHED) {
       const reached = Math.exp(run.states.at(-1).at(-1)) - run.offset;
-      out.push({ index: 4, mark: "!", name: "stopped", start: 0, end: reached, text: `The integration stopped at time ${words(reached)} of ${last}: ${wenLi.WHY[run.status]}.` });
+      out.push({ index: 4, mark: "", name: "stopped", start: 0, end: reached, text: `The integration stopped at time ${words(reached)} of ${last}: ${wenLi.WHY[run.status]}.` });
     }
     if (outcome === "vanished") {
       out.push({
-        index: 4, mark: "!", name: "complete collapse", start: 0, end: run.time,
+        index: 4, mark: "", name: "complete collapse", start: 0, end: run.time,
         text: "Both outputs shrink to nothing. Without a normaliser the easiest way to agree is to say nothing at all.",
       });
       return out;
@@ -78,7 +86,7 @@ const story = (() => {
       }
     }
     const ending = conclusion(arguments[0], Boolean(two));
-    if (ending) out.push({ index: 4, mark: "=", name: "end", start: run.time, end: run.time, text: ending });
+    if (ending) out.push({ index: 4, mark: "", name: "the end", start: run.time, end: run.time, text: ending });
     return out;
   }
 
@@ -129,16 +137,13 @@ const story = (() => {
         ? `${entry(b, a)} stays small: nothing is substituted in this start.`
         : `${entry(b, a)} rises to ${words(found.peak)}, ${words(found.peak / Math.sqrt(k.rho))} √ρ, and ${last < 0.02 * found.peak ? "returns to zero" : `is at ${words(last)} at the end`}.`;
     }
-    const b = follower ? follower.neuron : 1;
-    const most = { fed: 0, time: 0 };
-    for (const point of solved.points) {
-      const fed = wenLi.composition(k, point, b).features.reduce((sum, part) => sum + part.fed, 0);
-      if (fed > most.fed) Object.assign(most, { fed, time: point.time });
-    }
-    const whole = wenLi.composition(k, solved.points.at(-1), b).features.map((part) => part.own);
+    const b = solved.output;
+    const most = Math.max(...solved.made.map((one) => one.features.reduce((sum, part) => sum + part.fed, 0)));
+    const whole = solved.made.at(-1).features.map((part) => part.own);
     const main = whole.indexOf(Math.max(...whole));
-    out.output = most.fed > 0.05
-      ? `Substitution: at its peak ${percent(most.fed)} of output ${b + 1} comes from the other neuron, through the head.`
+    const word = most > 0.5 ? "Substitution: at" : "At";
+    out.output = outcome === "vanished" ? `Output ${b + 1} shrinks to nothing; the picture shows what is left of it.` : most > 0.05
+      ? `${word} its peak ${percent(most)} of output ${b + 1} comes from the other neuron, through the head.`
         + (whole[main] > 0.5 ? ` At the end ${percent(whole[main])} is ${feature(main)}, its own.` : "")
       : whole[main] > 0.5 ? `Output ${b + 1} goes from noise to ${feature(main)}, which ${neuron(b)} learned itself.`
         : `Output ${b + 1} stays mostly noise.`;
@@ -146,9 +151,8 @@ const story = (() => {
   }
 
   // What the network looks like at one moment.
-  function moment({ run, found }, point) {
-    const b = found.follower ? found.follower.neuron : 1, a = 1 - b;
-    const parts = wenLi.composition(run.constants, point, b);
+  function moment({ run, output: b }, point) {
+    const a = 1 - b, parts = wenLi.composition(run.constants, point, b);
     const list = parts.features.flatMap((part, l) => [
       part.fed > 0.01 ? `${percent(part.fed)} ${featureName(run.problem, l)} through the head` : "",
       part.own > 0.01 ? `${percent(part.own)} ${featureName(run.problem, l)} of its own` : "",
@@ -170,7 +174,7 @@ const story = (() => {
     const told = outcomes.filter(Boolean), hits = told.filter((one) => one === "diverse").length;
     if (told.length === 0) return "Computing …";
     const [low, high] = interval(hits, told.length);
-    const range = told.length < count ? `${told.length} of ${count} computed` : `95 % interval ${Math.round(100 * low)} to ${Math.round(100 * high)} %`;
+    const range = told.length < count ? `${told.length} of ${count} computed` : `95\u00a0% interval ${Math.round(100 * low)} to ${Math.round(100 * high)}\u00a0%`;
     return `${hits} of ${told.length} starts learn both features (${range}).`;
   }
 

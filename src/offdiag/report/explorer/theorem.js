@@ -1,7 +1,7 @@
 "use strict";
 // The first tab: one start as a story, and two hundred starts as dots.
 const theorem = (() => {
-  const COUNT = 200, SECONDS = 10, WAIT = 250;
+  const COUNT = 200, SECONDS = 10, WAIT = 250, LEFT = 60;
   const AXES = { time: { label: "time: learning rate × steps" }, events: { label: "events: steps of the integrator" } };
   const $ = (id) => document.getElementById(id);
   const still = window.matchMedia("(prefers-reduced-motion: reduce)");
@@ -52,7 +52,7 @@ const theorem = (() => {
       // The identity lasts: its band runs to the end, not only to where it is reached.
       to: phase.index === 3 ? x.domain[1] : events ? eventAt(points, phase.end) : phase.end,
     }));
-    const shown = points.slice(Math.max(0, first - 1)), over = (value) => shown.map((point) => [at(point), value(point)]);
+    const shown = points.slice(first - 1), over = (value) => shown.map((point) => [at(point), value(point)]);
     // The twin has steps of its own: on the axis of events it stands at this run's events.
     const ghostOf = twin && found.follower ? twin.points.filter((point) => point.time >= from).map((point) => [
       events ? eventAt(points, point.time) : point.time, Math.abs(point.c[found.follower.neuron][found.follower.feature]),
@@ -65,23 +65,26 @@ const theorem = (() => {
     const features = charts.draw($("features"), {
       title: "Inner products of neurons and features over time", x, bands,
       y: { label: "feature learned |c|", domain: [0, top] }, lines: ghostOf.length ? [ghost, ...lines] : lines,
-    }, { height: 210 });
+    }, { height: 210, left: LEFT });
     charts.legend($("features-legend"), ghostOf.length ? [...lines, ghost] : lines);
 
     const entries = [[1, 0, 2], [0, 1, 3]].map(([j, r, colour]) => ({
       name: `${story.entry(j, r)}: ${r + 1} into ${j + 1}`, colour, dash: j === 1, points: over((point) => Math.abs(point.head[j][r])),
     }));
-    const bound = k.rho ? Math.sqrt(k.rho / k.power) : 0;
+    // What conservation lets the head reach, eq. 15: it holds under the normaliser only.
+    const fed = solved.output, width = k.features + k.neurons;
+    const size = Math.hypot(...run.states[0].subarray(fed * width, (fed + 1) * width));
+    const bound = k.rho && k.normalised ? Math.sqrt(k.rho / k.power) * size : 0;
     const most = Math.max(...entries.flatMap((line) => line.points.map((point) => point[1])));
     const head = charts.draw($("head"), {
       title: "Entries of the head over time", x, bands,
       y: { label: "head entry |E|", domain: [0, 1.2 * Math.max(most, bound, 1e-3)] },
-      rules: bound ? [{ axis: "y", at: bound, label: `√(ρ/${k.power})` }] : [], lines: entries,
-    }, { height: 160 });
+      rules: bound ? [{ axis: "y", at: bound, label: `bound √(ρ/${k.power}) |w${"₁₂"[fed]}(0)|` }] : [], lines: entries,
+    }, { height: 160, left: LEFT });
     charts.legend($("head-legend"), entries);
 
-    const b = found.follower ? found.follower.neuron : 1;
-    const parts = shown.map((point) => ({ at: at(point), ...wenLi.composition(k, point, b) }));
+    const b = solved.output;
+    const parts = shown.map((point, i) => ({ at: at(point), ...solved.made[first - 1 + i] }));
     const layers = [
       { name: "noise", colour: 5, value: (one) => one.noise },
       ...[0, 1].map((l) => ({ name: `${["strong", "weak"][l]}, its own`, colour: l, value: (one) => one.features[l].own })),
@@ -93,7 +96,11 @@ const theorem = (() => {
     }));
     const output = charts.draw($("output"), {
       title: `What output ${b + 1} is made of over time`, x, bands, y: { label: "share of variance", domain: [0, 1] }, areas,
-    }, { height: 170 });
+    }, { height: 170, left: LEFT });
+    $("head-figure").hidden = !run.problem.head;
+    $("dots-head-figure").hidden = !run.problem.head;
+    $("dots-plain-title").textContent = run.problem.head ? "the same starts without a head" : "without a head";
+    $("rescue").hidden = !run.problem.head;
     $("output-title").textContent = `What output ${b + 1} is made of`;
     charts.legend($("output-legend"), layers.map((layer) => ({ ...layer, fill: true })));
 
@@ -113,7 +120,7 @@ const theorem = (() => {
       const item = document.createElement("li"), button = document.createElement("button"), text = document.createElement("span");
       button.type = "button";
       button.className = `b${phase.index}`;
-      button.append(`${phase.mark} · ${phase.name}`);
+      button.append(phase.mark ? `${phase.mark} · ${phase.name}` : phase.name);
       button.addEventListener("click", () => {
         pause();
         seek(progressAt(Math.min(phase.end, solved.points.at(-1).time)));
