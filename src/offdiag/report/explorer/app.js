@@ -151,7 +151,8 @@
     $("controls").open = window.innerWidth >= PHONE;
     dark.addEventListener("change", () => set({}));
     window.addEventListener("resize", () => set({}));
-    window.addEventListener("hashchange", () => set(state.parse(location.hash)));
+    // The event's own address: a write that was waiting may have replaced it meanwhile.
+    window.addEventListener("hashchange", (event) => set(state.parse(new URL(event.newURL).hash)));
   }
 
   build();

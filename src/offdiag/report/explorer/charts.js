@@ -14,6 +14,7 @@ const charts = (() => {
   }
 
   const number = (x) => Math.round(x * 100) / 100;
+  const FORMAT = new Intl.NumberFormat("en-US", { maximumFractionDigits: 6 });
   const SUPERSCRIPT = "⁰¹²³⁴⁵⁶⁷⁸⁹";
   const superscript = (n) => (n < 0 ? "⁻" : "") + [...String(Math.abs(n))].map((digit) => SUPERSCRIPT[digit]).join("");
 
@@ -25,7 +26,7 @@ const charts = (() => {
       const power = Math.floor(Math.log10(size)), factor = Number((x / 10 ** power).toPrecision(digits));
       return factor === 1 ? `10${superscript(power)}` : `${factor} × 10${superscript(power)}`;
     }
-    return Number(x.toPrecision(digits)).toLocaleString("en-US", { maximumFractionDigits: 6 });
+    return FORMAT.format(Number(x.toPrecision(digits)));
   }
 
   // A scale from a domain to pixels, linear or logarithmic, with its ticks.

@@ -5,7 +5,7 @@ const state = (() => {
   const DYNAMICS = [linearByol, isoLoss, directSet, selfPredictive];
 
   const TABLE = [
-    { key: "d", group: "data", label: "dimension d", kind: "whole", low: 30, high: 1e6, log: true, step: 0.02, value: 1000 },
+    { key: "d", group: "data", label: "dimension d", kind: "whole", low: 10, high: 1e6, log: true, step: 0.02, value: 1000 },
     { key: "strong", group: "data", label: "strong feature α₁", low: 1, high: 8, step: 0.1, value: 4 },
     { key: "share", group: "data", label: "weak over strong α₂/α₁", low: 0.25, high: 1, step: 0.01, value: 0.5 },
     { key: "masks", group: "data", label: "masks", kind: "choice", choices: { half: "a random half", independent: "each patch by a coin" }, value: "half" },
