@@ -3,9 +3,9 @@
     python benchmarks/explorer_grid.py src/offdiag/report/explorer/grid.json
 
 Counts the outcomes of starts of the reference problem over dimension and head learning
-rate, from the same seed in each cell. Every cell runs 200 times as long as a lone neuron with the typical inner product,
-c^2 = 1 / d, takes to learn the weaker feature (docs/theory.md): a fixed time would call large
-dimensions unlearned only because it stopped early.
+rate, from the same seed in each cell. Every cell runs 200 times as long as a lone neuron
+with the typical inner product, c^2 = 1 / d, takes to learn the weaker feature: a fixed time
+would call large dimensions unlearned only because it stopped early.
 """
 
 import argparse

@@ -262,7 +262,7 @@ def test_isoloss_learns_all_modes_at_one_speed(page):
     times = page.evaluate(
         """() => {
           const done = isoLoss.solve({v: 0, power: 0.5, predictor: true, stop: true});
-          return done.states[0].length && [0, 1, 2, 3, 4, 5, 6, 7].map((i) => isoLoss.reached(done, i));
+          return Array.from(done.states[0], (_, i) => isoLoss.reached(done, i));
         }"""
     )
     # p = sqrt(l): p' = p (1 - p) under IsoLoss, p' = p^2 (1 - p) under the Euclidean loss.
@@ -296,7 +296,8 @@ def curve(page, chart: str, name: str):
     drawn = page.evaluate(
         """([chart, name]) => {
           const svg = document.querySelector(`#${chart} svg`);
-          return {...svg.dataset, d: svg.querySelector(`path[data-name="${name}"]`).getAttribute("d")};
+          const line = svg.querySelector(`path[data-name="${name}"]`);
+          return {...svg.dataset, d: line.getAttribute("d")};
         }""",
         [chart, name],
     )
@@ -376,8 +377,9 @@ def test_the_hash_keeps_what_is_set_and_nothing_else(page):
                 return [row.key, names[Math.floor(next() * names.length)]];
               }
               const low = state.toSlider(row, row.low), high = state.toSlider(row, row.high);
-              const position = low + next() * (high - low);
-              return [row.key, state.fromSlider(row, row.kind === "whole" && !row.log ? Math.round(position) : position)];
+              const position = low + next() * (high - low), whole = row.kind === "whole";
+              const put = whole && !row.log ? Math.round(position) : position;
+              return [row.key, state.fromSlider(row, put)];
             }));
             out.push([values, state.parse(state.serialise(values))]);
           }
@@ -450,10 +452,12 @@ CONTRASTS = """() => {
   for (const node of document.querySelectorAll("body *")) {
     const svg = node.tagName === "text";
     if (!node.getClientRects().length || ["SCRIPT", "OPTION"].includes(node.tagName)) continue;
-    if (!svg && ![...node.childNodes].some((c) => c.nodeType === 3 && c.textContent.trim())) continue;
+    const says = [...node.childNodes].some((c) => c.nodeType === 3 && c.textContent.trim());
+    if (!svg && !says) continue;
     const style = getComputedStyle(node);
     const pair = [luminance(numbers(svg ? style.fill : style.color)), luminance(ground(node))];
-    const name = `${node.tagName}.${node.getAttribute("class") ?? ""}#${node.textContent.slice(0, 20)}`;
+    const words = node.textContent.slice(0, 20);
+    const name = `${node.tagName}.${node.getAttribute("class") ?? ""}: ${words}`;
     found[name] = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
   }
   return found;

@@ -1,9 +1,11 @@
 "use strict";
 // Glue: controls made from the table of state, the tabs, the theme, the hash of the address.
 (() => {
-  const $ = (id) => document.getElementById(id), page = document.documentElement;
+  const $ = (id) => document.getElementById(id),
+    page = document.documentElement;
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const values = state.parse(location.hash), controls = new Map();
+  const values = state.parse(location.hash),
+    controls = new Map();
   const TABS = { theorem, diagram, theories };
   const PHONE = 760;
 
@@ -20,9 +22,12 @@
   // Background work, in a worker made from this page's own script; here where that fails.
   function background(answer) {
     const here = many.runner(answer);
-    let worker = null, last = null;
+    let worker = null,
+      last = null;
     try {
-      worker = new Worker(URL.createObjectURL(new Blob([$("model").textContent], { type: "text/javascript" })));
+      worker = new Worker(
+        URL.createObjectURL(new Blob([$("model").textContent], { type: "text/javascript" })),
+      );
       worker.onmessage = (event) => answer(event.data);
       worker.onerror = (event) => {
         event.preventDefault();
@@ -39,7 +44,8 @@
     };
   }
 
-  let waiting = 0, writing = 0;
+  let waiting = 0,
+    writing = 0;
   function set(patch, { settled = false } = {}) {
     Object.assign(values, patch);
     if (!waiting) {
@@ -50,7 +56,15 @@
     }
     clearTimeout(writing);
     // Browsers limit how often an address may change.
-    writing = setTimeout(() => history.replaceState(null, "", location.pathname + location.search + state.serialise(values)), 200);
+    writing = setTimeout(
+      () =>
+        history.replaceState(
+          null,
+          "",
+          location.pathname + location.search + state.serialise(values),
+        ),
+      200,
+    );
   }
 
   function theme() {
@@ -76,7 +90,8 @@
   }
 
   function control(row) {
-    const id = `set-${row.key.replace(".", "-")}`, holder = document.createElement("div");
+    const id = `set-${row.key.replace(".", "-")}`,
+      holder = document.createElement("div");
     const label = document.createElement("label");
     label.htmlFor = id;
     label.textContent = row.label;
@@ -102,7 +117,9 @@
       input.min = String(state.toSlider(row, row.low));
       input.max = String(state.toSlider(row, row.high));
       input.step = String(row.kind === "whole" && !row.log ? 1 : row.step);
-      input.addEventListener("input", () => set({ [row.key]: state.fromSlider(row, Number(input.value)) }));
+      input.addEventListener("input", () =>
+        set({ [row.key]: state.fromSlider(row, Number(input.value)) }),
+      );
       show = () => {
         input.value = String(state.toSlider(row, values[row.key]));
         output.textContent = charts.words(values[row.key], 3);
@@ -117,15 +134,24 @@
 
   function build() {
     for (const group of ["data", "network", "start"]) {
-      $(`controls-${group}`).append(...state.TABLE.filter((row) => row.group === group).map(control));
+      $(`controls-${group}`).append(
+        ...state.TABLE.filter((row) => row.group === group).map(control),
+      );
     }
-    $("presets").append(...Object.entries(PRESETS).map(([name, patch]) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = name;
-      button.addEventListener("click", () => set({ ...Object.fromEntries(PROBLEM.map((row) => [row.key, row.value])), ...patch }, { settled: true }));
-      return button;
-    }));
+    $("presets").append(
+      ...Object.entries(PRESETS).map(([name, patch]) => {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.textContent = name;
+        button.addEventListener("click", () =>
+          set(
+            { ...Object.fromEntries(PROBLEM.map((row) => [row.key, row.value])), ...patch },
+            { settled: true },
+          ),
+        );
+        return button;
+      }),
+    );
     $("choose-theory").append(control(state.ROWS.get("theory")));
     $("choose-axis").append(control(state.ROWS.get("axis")));
     $("choose-show").append(control(state.ROWS.get("show")));
@@ -147,7 +173,9 @@
         $(`tab-${next}`).focus();
       });
     });
-    $("theme").addEventListener("click", () => set({ theme: page.dataset.theme === "dark" ? "light" : "dark" }));
+    $("theme").addEventListener("click", () =>
+      set({ theme: page.dataset.theme === "dark" ? "light" : "dark" }),
+    );
     $("controls").open = window.innerWidth >= PHONE;
     dark.addEventListener("change", () => set({}));
     window.addEventListener("resize", () => set({}));

@@ -3,16 +3,27 @@
 // letters. Equation numbers refer to docs/theory.md. `rodas5p` holds the coefficients of
 // theory/rodas5p.py. Tables are flat: row r, column s of m columns is at r * m + s.
 const kernels = (() => {
-  const TINY = 1e-200, CLOSE = 1e-12, STILL = 1e-20, LEARNED = 0.5, MAX_STEPS = 5000;
-  const REACHED = 0, NOT_FINITE = 1, STEP_TOO_SMALL = 2, TOO_MANY_STEPS = 3;
-  const STAGES = 8, { GAMMA, A, C } = rodas5p;
+  const TINY = 1e-200,
+    CLOSE = 1e-12,
+    STILL = 1e-20,
+    LEARNED = 0.5,
+    MAX_STEPS = 5000;
+  const REACHED = 0,
+    NOT_FINITE = 1,
+    STEP_TOO_SMALL = 2,
+    TOO_MANY_STEPS = 3;
+  const STAGES = 8,
+    { GAMMA, A, C } = rodas5p;
   const floats = (size) => new Float64Array(size);
 
   const size = (k) => k.neurons * (k.features + k.neurons) + k.rows.length;
 
   // Scratch for one set of constants: `velocity` leaves in it what `velocityJacobian` reads.
   function workspace(k) {
-    const m = k.neurons, n = size(k), wide = m * k.features, square = m * m;
+    const m = k.neurons,
+      n = size(k),
+      wide = m * k.features,
+      square = m * m;
     const rows = (names, length) => Object.fromEntries(names.map((name) => [name, floats(length)]));
     return {
       ...rows(["phi", "slope", "U", "Q", "T", "B"], wide),
@@ -28,7 +39,11 @@ const kernels = (() => {
 
   // sum_i moments_i a^i b^(h - i) and its derivatives by a and by b, into `out`.
   function moment(k, a, b, out) {
-    let value = 0, byA = 0, byB = 0, power = 1, before = 0;
+    let value = 0,
+      byA = 0,
+      byB = 0,
+      power = 1,
+      before = 0;
     for (let i = 0; i < k.moments.length; i++) {
       byB = byB * b + value;
       byA = byA * b + k.moments[i] * i * before;
@@ -55,7 +70,10 @@ const kernels = (() => {
 
   // dy/dt (eq. 9 to 12) into `out`; returns the loss (eq. 5).
   function velocity(k, y, out, work) {
-    const m = k.neurons, features = k.features, h = (k.power - 1) / 2, width = features + m;
+    const m = k.neurons,
+      features = k.features,
+      h = (k.power - 1) / 2,
+      width = features + m;
     const { phi, slope, U, Q, T, B, E, R, K, EK, weight, G, S, VF, VG, ownF, gF, gG } = work;
     const M = work.moment;
     E.set(k.head);
@@ -63,7 +81,8 @@ const kernels = (() => {
 
     for (let r = 0; r < m; r++) {
       for (let f = 0; f < features; f++) {
-        const c = y[r * width + f], even = c * c;
+        const c = y[r * width + f],
+          even = c * c;
         let power = even;
         for (let i = 1; i < h; i++) power *= even;
         slope[r * features + f] = k.power * k.signal[f] * power;
@@ -106,16 +125,20 @@ const kernels = (() => {
       VF[j] += ownF[j];
       VG[j] += ownG;
       if (k.normalised) {
-        const perF = 1 / VF[j], perG = 1 / VG[j], scale = Math.sqrt(perF * perG);
+        const perF = 1 / VF[j],
+          perG = 1 / VG[j],
+          scale = Math.sqrt(perF * perG);
         loss += 1 - S[j] * scale;
         gF[j] = 0.5 * S[j] * scale * perF;
         gG[j] = 0.5 * S[j] * scale * perG;
         for (let f = 0; f < features; f++) {
           // Eq. 8: the plain form, eq. 7, cancels to rounding noise once a feature is learned.
           const at = j * features + f;
-          let q = ownF[j] * phi[at], t = ownG * U[at];
+          let q = ownF[j] * phi[at],
+            t = ownG * U[at];
           for (let o = 0; o < features; o++) {
-            const to = j * features + o, minor = B[to] * phi[at] - B[at] * phi[to];
+            const to = j * features + o,
+              minor = B[to] * phi[at] - B[at] * phi[to];
             q += k.same * k.weights[o] * U[to] * minor;
             t -= k.same * k.weights[o] * phi[to] * minor;
           }
@@ -151,7 +174,8 @@ const kernels = (() => {
     for (let r = 0; r < m; r++) {
       let own = 0;
       for (let s = 0; s < m; s++) {
-        const R_rs = R[r * m + s], b = R_rs * R_rs;
+        const R_rs = R[r * m + s],
+          b = R_rs * R_rs;
         moment(k, R[r * m + r] * R[s * m + s], b, M);
         G[r * m + s] = weight[r * m + s] * (M[0] + 2 * b * M[2]);
         own += 2 * weight[r * m + s] * R_rs * M[1] * R[s * m + s];
@@ -166,7 +190,8 @@ const kernels = (() => {
       }
     }
     for (let e = 0; e < k.rows.length; e++) {
-      const j = k.rows[e], r = k.columns[e];
+      const j = k.rows[e],
+        r = k.columns[e];
       let g = 2 * k.noisePatches * gF[j] * EK[j * m + r];
       for (let f = 0; f < features; f++) g += Q[j * features + f] * phi[r * features + f];
       out[m * width + e] = -k.rho * k.toOnline * g;
@@ -176,11 +201,17 @@ const kernels = (() => {
 
   // d(velocity)/dy into `out`, n x n; `work` must come from `velocity` at the same y.
   function velocityJacobian(k, y, out, work) {
-    const m = k.neurons, features = k.features, h = (k.power - 1) / 2, width = features + m;
-    const n = size(k), entries = k.rows.length, first = m * width;
+    const m = k.neurons,
+      features = k.features,
+      h = (k.power - 1) / 2,
+      width = features + m;
+    const n = size(k),
+      entries = k.rows.length,
+      first = m * width;
     const { phi, slope, U, Q, T, B, E, R, K, EK, weight, G, VF, VG, ownF, gF, gG } = work;
     const { dU, dB, dQ, dT, dR, dK, dEK, dG, dS, dVF, dVG, dOwn, dgF, dgG } = work;
-    const M = work.moment, bends = work.bends;
+    const M = work.moment,
+      bends = work.bends;
 
     dR.fill(0);
     for (let r = 0; r < m; r++) {
@@ -194,12 +225,16 @@ const kernels = (() => {
     }
     for (let r = 0; r < m; r++) {
       for (let s = 0; s < m; s++) {
-        const rs = r * m + s, rr = r * m + r, ss = s * m + s, b = R[rs] * R[rs];
+        const rs = r * m + s,
+          rr = r * m + r,
+          ss = s * m + s,
+          b = R[rs] * R[rs];
         moment(k, R[rr] * R[ss], b, M);
-        const direct = M[0] + 2 * b * M[2], shared = R[rs] * M[1];
+        const direct = M[0] + 2 * b * M[2],
+          shared = R[rs] * M[1];
         for (let i = 0; i < n; i++) {
-          dK[rs * n + i] = direct * dR[rs * n + i]
-            + shared * (R[ss] * dR[rr * n + i] + R[rr] * dR[ss * n + i]);
+          dK[rs * n + i] =
+            direct * dR[rs * n + i] + shared * (R[ss] * dR[rr * n + i] + R[rr] * dR[ss * n + i]);
         }
       }
     }
@@ -260,27 +295,35 @@ const kernels = (() => {
         }
         continue;
       }
-      const perF = 1 / VF[j], perG = 1 / VG[j], scale = Math.sqrt(perF * perG);
+      const perF = 1 / VF[j],
+        perG = 1 / VG[j],
+        scale = Math.sqrt(perF * perG);
       for (let i = 0; i < n; i++) {
         const bent = -0.5 * (dVF[jn + i] * perF + dVG[jn + i] * perG); // d log scale
         dgF[jn + i] = 0.5 * scale * perF * dS[jn + i] + gF[j] * (bent - dVF[jn + i] * perF);
         dgG[jn + i] = 0.5 * scale * perG * dS[jn + i] + gG[j] * (bent - dVG[jn + i] * perG);
       }
-      const ownG = k.noisePatches * K[j * m + j], jj = (j * m + j) * n;
+      const ownG = k.noisePatches * K[j * m + j],
+        jj = (j * m + j) * n;
       for (let f = 0; f < features; f++) {
         const toQ = -k.cross * scale * k.weights[f] * perF;
         const toT = -k.cross * scale * k.weights[f] * perG;
-        const at = j * features + f, here = at * n, self = j * width + f;
+        const at = j * features + f,
+          here = at * n,
+          self = j * width + f;
         for (let i = 0; i < n; i++) {
           const bent = -0.5 * (dVF[jn + i] * perF + dVG[jn + i] * perG);
           dQ[here + i] = Q[at] * (bent - dVF[jn + i] * perF) + toQ * phi[at] * dOwn[jn + i];
-          dT[here + i] = T[at] * (bent - dVG[jn + i] * perG)
-            + toT * (k.noisePatches * dK[jj + i] * U[at] + ownG * dU[here + i]);
+          dT[here + i] =
+            T[at] * (bent - dVG[jn + i] * perG) +
+            toT * (k.noisePatches * dK[jj + i] * U[at] + ownG * dU[here + i]);
         }
         dQ[here + self] += toQ * ownF[j] * slope[at];
         for (let o = 0; o < features; o++) {
-          const to = j * features + o, minor = B[to] * phi[at] - B[at] * phi[to];
-          const byU = k.same * k.weights[o] * U[to], byPhi = k.same * k.weights[o] * phi[to];
+          const to = j * features + o,
+            minor = B[to] * phi[at] - B[at] * phi[to];
+          const byU = k.same * k.weights[o] * U[to],
+            byPhi = k.same * k.weights[o] * phi[to];
           for (let i = 0; i < n; i++) {
             const turned = phi[at] * dB[to * n + i] - phi[to] * dB[here + i];
             dQ[here + i] += toQ * (k.same * k.weights[o] * minor * dU[to * n + i] + byU * turned);
@@ -298,11 +341,14 @@ const kernels = (() => {
 
     for (let r = 0; r < m; r++) {
       for (let f = 0; f < features; f++) {
-        const row = r * width + f, at = r * features + f, to = row * n;
+        const row = r * width + f,
+          at = r * features + f,
+          to = row * n;
         let total = 0;
         for (let i = 0; i < n; i++) out[to + i] = -slope[at] * k.toTarget * dT[at * n + i];
         for (let j = 0; j < m; j++) {
-          const E_jr = E[j * m + r], from = (j * features + f) * n;
+          const E_jr = E[j * m + r],
+            from = (j * features + f) * n;
           total += E_jr * Q[j * features + f];
           for (let i = 0; i < n; i++) out[to + i] -= slope[at] * k.toOnline * E_jr * dQ[from + i];
         }
@@ -321,10 +367,14 @@ const kernels = (() => {
     dG.fill(0);
     for (let r = 0; r < m; r++) {
       for (let s = 0; s < m; s++) {
-        const rs = r * m + s, rr = r * m + r, ss = s * m + s, b = R[rs] * R[rs];
+        const rs = r * m + s,
+          rr = r * m + r,
+          ss = s * m + s,
+          b = R[rs] * R[rs];
         moment(k, R[rr] * R[ss], b, M);
         momentBends(k, R[rr] * R[ss], b, bends);
-        const direct = M[0] + 2 * b * M[2], shared = R[rs] * M[1];
+        const direct = M[0] + 2 * b * M[2],
+          shared = R[rs] * M[1];
         const online = k.noisePatches * k.toOnline;
         const dWeight = dEK.subarray(rs * n, rs * n + n); // its last use is over
         if (r === s) {
@@ -343,13 +393,16 @@ const kernels = (() => {
           if (k.columns[e] === s) dWeight[first + e] += online * gF[j] * E[j * m + r];
         }
         for (let i = 0; i < n; i++) {
-          const d_rs = dR[rs * n + i], d_rr = dR[rr * n + i], d_ss = dR[ss * n + i];
-          const dA = R[ss] * d_rr + R[rr] * d_ss, dBB = 2 * R[rs] * d_rs;
+          const d_rs = dR[rs * n + i],
+            d_rr = dR[rr * n + i],
+            d_ss = dR[ss * n + i];
+          const dA = R[ss] * d_rr + R[rr] * d_ss,
+            dBB = 2 * R[rs] * d_rs;
           const dDirect = (M[1] + 2 * b * bends[1]) * dA + (3 * M[2] + 2 * b * bends[2]) * dBB;
           const dShared = M[1] * d_rs + R[rs] * (bends[0] * dA + bends[1] * dBB);
           dG[rs * n + i] += direct * dWeight[i] + weight[rs] * dDirect;
-          dG[rr * n + i] += 2 * (shared * R[ss] * dWeight[i]
-            + weight[rs] * (dShared * R[ss] + shared * d_ss));
+          dG[rr * n + i] +=
+            2 * (shared * R[ss] * dWeight[i] + weight[rs] * (dShared * R[ss] + shared * d_ss));
         }
       }
     }
@@ -358,7 +411,8 @@ const kernels = (() => {
         const to = (r * width + a) * n;
         for (let i = 0; i < n; i++) out[to + i] = 0;
         for (let s = 0; s < m; s++) {
-          const rs = r * m + s, scaled = 2 * k.noiseVariance * y[s * width + a];
+          const rs = r * m + s,
+            scaled = 2 * k.noiseVariance * y[s * width + a];
           for (let i = 0; i < n; i++) out[to + i] -= scaled * dG[rs * n + i];
           out[to + s * width + a] -= 2 * k.noiseVariance * G[rs];
         }
@@ -367,7 +421,9 @@ const kernels = (() => {
 
     const rate = -k.rho * k.toOnline;
     for (let e = 0; e < entries; e++) {
-      const j = k.rows[e], r = k.columns[e], to = (first + e) * n;
+      const j = k.rows[e],
+        r = k.columns[e],
+        to = (first + e) * n;
       for (let i = 0; i < n; i++) {
         let moved = EK[j * m + r] * dgF[j * n + i];
         for (let s = 0; s < m; s++) moved += gF[j] * E[j * m + s] * dK[(s * m + r) * n + i];
@@ -379,7 +435,8 @@ const kernels = (() => {
         }
       }
       for (let f = 0; f < features; f++) {
-        const from = (j * features + f) * n, fed = r * features + f;
+        const from = (j * features + f) * n,
+          fed = r * features + f;
         for (let i = 0; i < n; i++) out[to + i] += rate * phi[fed] * dQ[from + i];
         out[to + r * width + f] += rate * Q[j * features + f] * slope[fed];
       }
@@ -388,11 +445,15 @@ const kernels = (() => {
 
   // How the coming step from z = (y, log(t + t_0)) runs through time (eq. 13).
   function choosePace(k, z, v, pace, chosen) {
-    const m = k.neurons, width = k.features + m, n = z.length - 1;
-    let growth = 0, decay = 0;
+    const m = k.neurons,
+      width = k.features + m,
+      n = z.length - 1;
+    let growth = 0,
+      decay = 0;
     chosen[0] = chosen[1] = 0;
     for (let r = 0; r < m; r++) {
-      let own = TINY, dot = 0;
+      let own = TINY,
+        dot = 0;
       for (let i = r * width + k.features; i < (r + 1) * width; i++) {
         own += z[i] * z[i];
         dot += z[i] * v[i];
@@ -413,7 +474,8 @@ const kernels = (() => {
         }
       }
     }
-    const perTime = Math.exp(-z[n]), total = perTime + growth + decay;
+    const perTime = Math.exp(-z[n]),
+      total = perTime + growth + decay;
     pace[0] = perTime / total;
     pace[1] = growth / total;
     pace[2] = decay / total;
@@ -425,7 +487,8 @@ const kernels = (() => {
   function timeRescaling(k, z, pace, chosen) {
     let total = pace[0] * Math.exp(pace[5] - z[z.length - 1]);
     if (pace[1] > 0) {
-      const i = chosen[0], grown = (z[i] * z[i]) / pace[3];
+      const i = chosen[0],
+        grown = (z[i] * z[i]) / pace[3];
       let power = grown;
       for (let p = 2; p < k.power; p++) power *= grown;
       total += pace[1] * power;
@@ -456,7 +519,8 @@ const kernels = (() => {
 
   // dz/ds into `out`.
   function paced(k, z, out, pace, chosen, work) {
-    const n = z.length - 1, g = timeRescaling(k, z, pace, chosen);
+    const n = z.length - 1,
+      g = timeRescaling(k, z, pace, chosen);
     velocity(k, z, out, work);
     for (let i = 0; i < n; i++) out[i] *= g;
     out[n] = g * Math.exp(pace[5] - z[n]) * pace[6];
@@ -464,7 +528,8 @@ const kernels = (() => {
 
   // The Jacobian of `paced` at the start of a step, where g = 1, into `out`.
   function jacobian(k, z, v, out, inner, pace, chosen, byZ, work) {
-    const n = z.length - 1, width = n + 1;
+    const n = z.length - 1,
+      width = n + 1;
     rescalingSlope(k, z, pace, chosen, byZ);
     velocityJacobian(k, z, inner, work);
     for (let row = 0; row < n; row++) {
@@ -530,12 +595,14 @@ const kernels = (() => {
       } else {
         end.set(z);
         for (let before = 0; before < stage; before++) {
-          const a = A[stage][before], past = stages[before];
+          const a = A[stage][before],
+            past = stages[before];
           if (a !== 0) for (let i = 0; i < n; i++) end[i] += a * past[i];
         }
         paced(k, end, u, pace, chosen, work);
         for (let before = 0; before < stage; before++) {
-          const c = C[stage][before] / h, past = stages[before];
+          const c = C[stage][before] / h,
+            past = stages[before];
           for (let i = 0; i < n; i++) u[i] += c * past[i];
         }
       }
@@ -547,10 +614,14 @@ const kernels = (() => {
 
   // Root mean square of the error of a step in units of its tolerance.
   function errorNorm(k, z, end, error, rtol) {
-    const m = k.neurons, width = k.features + m, last = z.length - 1;
+    const m = k.neurons,
+      width = k.features + m,
+      last = z.length - 1;
     let total = (error[last] / rtol) ** 2;
     for (let r = 0; r < m; r++) {
-      let largest = TINY, noise = TINY, wrong = 0;
+      let largest = TINY,
+        noise = TINY,
+        wrong = 0;
       const middle = r * width + k.features;
       for (let i = r * width; i < middle; i++) largest = Math.max(largest, Math.abs(z[i]));
       for (let i = r * width; i < middle; i++) {
@@ -583,7 +654,8 @@ const kernels = (() => {
   // Keeps copies of rows of n numbers in a few large buffers: small buffers cost more to
   // collect than the integration itself.
   function keeper(n) {
-    let block = floats(0), used = 0;
+    let block = floats(0),
+      used = 0;
     return (row) => {
       if (used === block.length) {
         block = floats(256 * n);
@@ -598,18 +670,36 @@ const kernels = (() => {
   // Integrate from `start` to `time`. Returns the accepted states z and velocities, the
   // steps (h, g at the end of each), the losses, t_0, how it ended and how many were tried.
   function flow(k, start, time, rtol = 1e-6, maxSteps = MAX_STEPS) {
-    const n = start.length + 1, last = n - 1, work = workspace(k);
-    const z = floats(n), v = floats(n), end = floats(n), byZ = floats(n);
-    const J = floats(n * n), matrix = floats(n * n), inner = floats(last * last);
-    const pivots = new Int32Array(n), pace = floats(7), chosen = new Int32Array(2);
+    const n = start.length + 1,
+      last = n - 1,
+      work = workspace(k);
+    const z = floats(n),
+      v = floats(n),
+      end = floats(n),
+      byZ = floats(n);
+    const J = floats(n * n),
+      matrix = floats(n * n),
+      inner = floats(last * last);
+    const pivots = new Int32Array(n),
+      pace = floats(7),
+      chosen = new Int32Array(2);
     const stages = Array.from({ length: STAGES }, () => floats(n));
 
-    const offset = firstOffset(k, start, time, work), goal = Math.log(time + offset);
+    const offset = firstOffset(k, start, time, work),
+      goal = Math.log(time + offset);
     z.set(start);
     z[last] = Math.log(offset);
-    let h = 0.1 * offset, status = REACHED, tried = 0;
-    let hBefore = 0, errorBefore = 1, rejected = false;
-    const steps = [], states = [], slopes = [], losses = [], keep = keeper(n);
+    let h = 0.1 * offset,
+      status = REACHED,
+      tried = 0;
+    let hBefore = 0,
+      errorBefore = 1,
+      rejected = false;
+    const steps = [],
+      states = [],
+      slopes = [],
+      losses = [],
+      keep = keeper(n);
     for (;;) {
       const loss = velocity(k, z, v, work);
       v[last] = Math.exp(-z[last]);
@@ -631,7 +721,8 @@ const kernels = (() => {
         rosenbrockStep(k, z, v, J, h, end, stages, matrix, pivots, pace, chosen, work);
         error = errorNorm(k, z, end, stages[STAGES - 1], rtol);
         if (error <= 1 && end[last] <= goal + CLOSE) break;
-        if (error <= 1) { // beyond the end: aim at it
+        if (error <= 1) {
+          // beyond the end: aim at it
           h *= (goal - z[last]) / (end[last] - z[last]);
         } else {
           rejected = true;
@@ -666,15 +757,28 @@ const kernels = (() => {
 
   // Component i at a share of step `at`, by cubic Hermite interpolation in s.
   function between(run, at, share, i) {
-    const x = share, left = 1 - x, [h, g] = run.steps[at];
-    return (1 + 2 * x) * left * left * run.states[at][i]
-      + x * left * left * h * run.slopes[at][i]
-      + x * x * (3 - 2 * x) * run.states[at + 1][i]
-      - x * x * left * h * g * run.slopes[at + 1][i];
+    const x = share,
+      left = 1 - x,
+      [h, g] = run.steps[at];
+    return (
+      (1 + 2 * x) * left * left * run.states[at][i] +
+      x * left * left * h * run.slopes[at][i] +
+      x * x * (3 - 2 * x) * run.states[at + 1][i] -
+      x * x * left * h * g * run.slopes[at + 1][i]
+    );
   }
 
   return {
-    LEARNED, REACHED, NOT_FINITE, STEP_TOO_SMALL, TOO_MANY_STEPS,
-    size, workspace, velocity, velocityJacobian, flow, between,
+    LEARNED,
+    REACHED,
+    NOT_FINITE,
+    STEP_TOO_SMALL,
+    TOO_MANY_STEPS,
+    size,
+    workspace,
+    velocity,
+    velocityJacobian,
+    flow,
+    between,
   };
 })();

@@ -3,10 +3,12 @@
 // pictures; here they are drawn.
 const theories = (() => {
   const $ = (id) => document.getElementById(id);
-  let key = "", solution = null;
+  let key = "",
+    solution = null;
 
   function render(all) {
-    const dynamics = state.DYNAMICS.find((one) => one.key === all.theory), parameters = state.parameters(all, dynamics);
+    const dynamics = state.DYNAMICS.find((one) => one.key === all.theory),
+      parameters = state.parameters(all, dynamics);
     const fresh = JSON.stringify([all.theory, parameters]);
     if (fresh !== key) {
       key = fresh;

@@ -9,15 +9,34 @@ const wenLi = (() => {
   const MOMENTS = { 3: [6, 9], 5: [120, 600, 225] };
   const LONGEST = 1e15; // beyond, double precision ends the flow
   const NAMES = ["strong feature", "substitution", "acceleration", "identity"];
-  const OUTCOMES = ["diverse", "collapsed_strong", "collapsed_other", "unlearned", "vanished", "failed"];
+  const OUTCOMES = [
+    "diverse",
+    "collapsed_strong",
+    "collapsed_other",
+    "unlearned",
+    "vanished",
+    "failed",
+  ];
   const WHY = [
-    "", "the velocity is not finite", "no step is small enough for the tolerance",
+    "",
+    "the velocity is not finite",
+    "no step is small enough for the tolerance",
     "it took more steps than allowed",
   ];
 
   const defaults = {
-    dim: 1000, strengths: [4, 2], patches: 16, featurePatches: 2, masks: "half", noise: 1,
-    neurons: 2, power: 3, normaliser: true, stopGradient: true, head: true, rho: 0.01,
+    dim: 1000,
+    strengths: [4, 2],
+    patches: 16,
+    featurePatches: 2,
+    masks: "half",
+    noise: 1,
+    neurons: 2,
+    power: 3,
+    normaliser: true,
+    stopGradient: true,
+    head: true,
+    rho: 0.01,
   };
 
   // What the kernels need of a problem; a problem without a head has rho = 0.
@@ -25,7 +44,9 @@ const wenLi = (() => {
     const { patches: P, featurePatches: P_0, neurons: m, power, strengths } = problem;
     const V = problem.masks === "half" ? (P_0 * (P - P_0)) / (4 * (P - 1)) : P_0 / 4;
     const rho = problem.head ? problem.rho : 0;
-    const rows = [], columns = [], head = new Float64Array(m * m);
+    const rows = [],
+      columns = [],
+      head = new Float64Array(m * m);
     for (let j = 0; j < m; j++) {
       head[j * m + j] = 1;
       for (let r = 0; r < m; r++) {
@@ -59,18 +80,25 @@ const wenLi = (() => {
   // The time to run to: 200 times what a lone neuron with the typical |c|^2 = 1 / dim would
   // take to learn the weakest feature (the closed form of the first learning time).
   function horizon(problem, factor = 1) {
-    const k = constants(problem), q = k.power, kappa = k.moments.reduce((a, b) => a + b);
+    const k = constants(problem),
+      q = k.power,
+      kappa = k.moments.reduce((a, b) => a + b);
     const weakest = Math.min(...problem.strengths) ** (2 * q) * k.weights[0];
-    const alone = (k.noisePatches * kappa * k.noiseVariance ** q * problem.dim ** (q - 1))
-      / (2 * q * (q - 1) * weakest * k.cross);
+    const alone =
+      (k.noisePatches * kappa * k.noiseVariance ** q * problem.dim ** (q - 1)) /
+      (2 * q * (q - 1) * weakest * k.cross);
     return Math.min(LONGEST, 200 * alone * factor);
   }
 
   // The neurons of a start, w_j ~ N(0, I / dim), row by row; the noise parts by Bartlett's decomposition. The same
   // draws serve every dim, so that a start moves smoothly when dim does.
   function start(problem, seed, index) {
-    const m = problem.neurons, f = problem.strengths.length, d = problem.dim, width = f + m;
-    const next = random.generator(seed, index), y = new Float64Array(m * width);
+    const m = problem.neurons,
+      f = problem.strengths.length,
+      d = problem.dim,
+      width = f + m;
+    const next = random.generator(seed, index),
+      y = new Float64Array(m * width);
     const scale = 1 / Math.sqrt(d);
     for (let j = 0; j < m; j++) {
       for (let l = 0; l < f; l++) y[j * width + l] = random.normal(next) * scale;
@@ -84,7 +112,8 @@ const wenLi = (() => {
 
   // The flow from neurons as `start` draws them, with the identity as head.
   function solve(problem, neurons, time, rtol = 1e-6) {
-    const k = constants(problem), y = new Float64Array(kernels.size(k));
+    const k = constants(problem),
+      y = new Float64Array(kernels.size(k));
     y.set(neurons);
     const run = kernels.flow(k, y, time, rtol);
     return { ...run, problem, constants: k, time };
@@ -92,9 +121,16 @@ const wenLi = (() => {
 
   // c_jl, |n_j|^2, R and E of one state.
   function unpack(k, z) {
-    const m = k.neurons, f = k.features, width = f + m, c = [], covariance = [], head = [];
+    const m = k.neurons,
+      f = k.features,
+      width = f + m,
+      c = [],
+      covariance = [],
+      head = [];
     for (let j = 0; j < m; j++) {
-      const products = [], responses = [], entries = [];
+      const products = [],
+        responses = [],
+        entries = [];
       for (let l = 0; l < f; l++) products.push(z[j * width + l]);
       for (let s = 0; s < m; s++) {
         let dot = 0;
@@ -114,23 +150,30 @@ const wenLi = (() => {
   function outputVariance(k, { c, covariance }) {
     const kappa = k.moments.reduce((a, b) => a + b);
     return c.map((row, j) => {
-      const signal = row.reduce((sum, x, l) => sum + k.weights[l] * (k.signal[l] * x ** k.power) ** 2, 0);
+      const signal = row.reduce(
+        (sum, x, l) => sum + k.weights[l] * (k.signal[l] * x ** k.power) ** 2,
+        0,
+      );
       return k.same * signal + k.noisePatches * kappa * covariance[j][j] ** k.power;
     });
   }
 
   // The feature of each neuron, by |c|; -1 if none is above LEARNED.
-  const mainFeature = (c) => c.map((row) => {
-    const sizes = row.map(Math.abs), largest = Math.max(...sizes);
-    return largest > LEARNED ? sizes.indexOf(largest) : -1;
-  });
+  const mainFeature = (c) =>
+    c.map((row) => {
+      const sizes = row.map(Math.abs),
+        largest = Math.max(...sizes);
+      return largest > LEARNED ? sizes.indexOf(largest) : -1;
+    });
 
   function outcome(run) {
-    const { problem, constants: k } = run, end = unpack(k, run.states.at(-1));
+    const { problem, constants: k } = run,
+      end = unpack(k, run.states.at(-1));
     if (run.status !== kernels.REACHED) return "failed";
     const first = outputVariance(k, unpack(k, run.states[0]));
     if (outputVariance(k, end).every((v, j) => v / first[j] < VANISHED)) return "vanished";
-    const found = new Set(mainFeature(end.c)), most = Math.min(k.neurons, k.features);
+    const found = new Set(mainFeature(end.c)),
+      most = Math.min(k.neurons, k.features);
     if (found.has(-1)) return "unlearned";
     if (found.size === 1 && most > 1) {
       const strong = problem.strengths.indexOf(Math.max(...problem.strengths));
@@ -143,7 +186,10 @@ const wenLi = (() => {
   // and unpacked states. `event` runs 0 to 1 along the steps. Samples stay between the ends of
   // their step: where nothing moves steps are so long that interpolation would swing.
   function sample(run, parts) {
-    const k = run.constants, n = run.states[0].length, out = [], scratch = new Float64Array(n);
+    const k = run.constants,
+      n = run.states[0].length,
+      out = [],
+      scratch = new Float64Array(n);
     const count = run.states.length;
     for (let at = 0; at < count; at++) {
       for (let part = 0; part < (at + 1 < count ? parts : 1); part++) {
@@ -176,12 +222,15 @@ const wenLi = (() => {
   // What the samples of output j are made of, as shares of the variance of F_j: noise, and of
   // each feature what is the neuron's own and what comes through the head (share: eq. 16).
   function composition(k, point, j) {
-    const h = (k.power - 1) / 2, E = point.head[j], R = point.covariance;
+    const h = (k.power - 1) / 2,
+      E = point.head[j],
+      R = point.covariance;
     let noise = 0;
     for (let r = 0; r < k.neurons; r++) {
       for (let s = 0; s < k.neurons; s++) {
         let value = 0; // eq. 3
-        for (let i = 0; i <= h; i++) value += k.moments[i] * power(R[r][r] * R[s][s], i) * power(R[r][s], 2 * (h - i));
+        for (let i = 0; i <= h; i++)
+          value += k.moments[i] * power(R[r][r] * R[s][s], i) * power(R[r][s], 2 * (h - i));
         noise += k.noisePatches * E[r] * E[s] * R[r][s] * value;
       }
     }
@@ -189,7 +238,8 @@ const wenLi = (() => {
       const phi = point.c.map((row) => signal * power(row[l], k.power));
       const own = point.head[j][j] * phi[j];
       const fed = phi.reduce((sum, value, r) => sum + (r === j ? 0 : point.head[j][r] * value), 0);
-      const total = Math.abs(own) + Math.abs(fed), variance = k.same * k.weights[l] * (own + fed) ** 2;
+      const total = Math.abs(own) + Math.abs(fed),
+        variance = k.same * k.weights[l] * (own + fed) ** 2;
       const share = total > 0 ? Math.abs(fed) / total : 0;
       return { own: variance * (1 - share), fed: variance * share };
     });
@@ -208,7 +258,8 @@ const wenLi = (() => {
     const at = points.findIndex((point) => value(point) > level);
     if (at < 0) return Infinity;
     if (at === 0) return 0;
-    const low = value(points[at - 1]), high = value(points[at]);
+    const low = value(points[at - 1]),
+      high = value(points[at]);
     const share = (level - low) / (high - low);
     return points[at - 1].time + share * (points[at].time - points[at - 1].time);
   }
@@ -228,40 +279,50 @@ const wenLi = (() => {
   // Leader, follower and the phases that took place, as theory/phases.py finds them from the
   // records of the integrator. `points` come from `sample(run, 1)`.
   function phases(run, points) {
-    const k = run.constants, m = k.neurons, learned = [];
-    const end = points.at(-1), last = end.time;
+    const k = run.constants,
+      m = k.neurons,
+      learned = [];
+    const end = points.at(-1),
+      last = end.time;
     for (let j = 0; j < m; j++) {
       for (let l = 0; l < k.features; l++) {
         const time = crossing(points, (point) => Math.abs(point.c[j][l]), kernels.LEARNED);
         learned.push({ neuron: j, feature: l, time });
       }
     }
-    const earliest = (list) => list.reduce((best, one) => (one.time < best.time ? one : best), { time: Infinity });
+    const earliest = (list) =>
+      list.reduce((best, one) => (one.time < best.time ? one : best), { time: Infinity });
     const leader = earliest(learned);
     const story = { leader: null, follower: null, learned, phases: [] };
     story.phases.push({
-      name: NAMES[0], start: 0, end: Number.isFinite(leader.time) ? leader.time : last,
+      name: NAMES[0],
+      start: 0,
+      end: Number.isFinite(leader.time) ? leader.time : last,
       complete: Number.isFinite(leader.time),
     });
     if (!Number.isFinite(leader.time)) return story;
     story.leader = leader;
     if (Math.min(m, k.features) < 2) return story;
 
-    const a = leader.neuron, f = leader.feature;
+    const a = leader.neuron,
+      f = leader.feature;
     let follower = earliest(learned.filter((one) => one.neuron !== a && one.feature !== f));
     if (!Number.isFinite(follower.time)) {
       const most = (sizes) => sizes.indexOf(Math.max(...sizes));
       const fed = Array.from({ length: m }, (_, j) =>
-        j === a ? -1 : Math.max(...points.map((point) => Math.abs(point.head[j][a]))));
+        j === a ? -1 : Math.max(...points.map((point) => Math.abs(point.head[j][a]))),
+      );
       const neuron = most(fed);
       const feature = most(end.c[neuron].map((x, l) => (l === f ? -1 : Math.abs(x))));
       follower = learned.find((one) => one.neuron === neuron && one.feature === feature);
     }
     story.follower = follower;
 
-    const b = follower.neuron, g = follower.feature;
+    const b = follower.neuron,
+      g = follower.feature;
     const kappa = k.moments.reduce((x, y) => x + y);
-    const ratio = (point) => { // eq. 17
+    const ratio = (point) => {
+      // eq. 17
       const phi = (j) => k.signal[f] * point.c[j][f] ** k.power;
       const own = k.same * phi(b) ** 2 + k.noisePatches * kappa * point.covariance[b][b] ** k.power;
       return own > 0 ? (k.same * (point.head[b][a] * phi(a)) ** 2) / own : Infinity;
@@ -281,22 +342,47 @@ const wenLi = (() => {
     story.phases.push(
       { name: NAMES[1], start: leader.time, end: dominated, complete: true },
       {
-        name: NAMES[2], start: dominated, end: until, complete: done,
-        own: gained(points, b, g, dominated, until), other: gained(points, b, f, dominated, until),
+        name: NAMES[2],
+        start: dominated,
+        end: until,
+        complete: done,
+        own: gained(points, b, g, dominated, until),
+        other: gained(points, b, f, dominated, until),
       },
     );
     if (done) {
-      const norms = points.map((point) => offDiagonalNorm(point.head)), peak = Math.max(...norms);
-      const back = points.findIndex((point, i) => point.time >= follower.time && norms[i] < IDENTITY * peak);
+      const norms = points.map((point) => offDiagonalNorm(point.head)),
+        peak = Math.max(...norms);
+      const back = points.findIndex(
+        (point, i) => point.time >= follower.time && norms[i] < IDENTITY * peak,
+      );
       story.phases.push({
-        name: NAMES[3], start: follower.time, end: back < 0 ? last : points[back].time, complete: back >= 0,
+        name: NAMES[3],
+        start: follower.time,
+        end: back < 0 ? last : points[back].time,
+        complete: back >= 0,
       });
     }
     return story;
   }
 
   return {
-    NAMES, OUTCOMES, WHY, defaults, constants, horizon, start, solve, unpack, outcome,
-    outputVariance, sample, composition, phases, gained, mainFeature, offDiagonalNorm,
+    NAMES,
+    OUTCOMES,
+    WHY,
+    defaults,
+    constants,
+    horizon,
+    start,
+    solve,
+    unpack,
+    outcome,
+    outputVariance,
+    sample,
+    composition,
+    phases,
+    gained,
+    mainFeature,
+    offDiagonalNorm,
   };
 })();

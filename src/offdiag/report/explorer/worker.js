@@ -23,7 +23,8 @@ const many = (() => {
   // How many of `count` starts end in each way, cell by cell, in the order given.
   function* diagram({ problem, seed, count, cells, factor }) {
     for (const { cell, dim, rho } of cells) {
-      const here = { ...problem, dim, rho, head: true }, counts = {};
+      const here = { ...problem, dim, rho, head: true },
+        counts = {};
       const time = wenLi.horizon(here, factor);
       for (let index = 0; index < count; index++) {
         const outcome = one(here, seed, index, time);
