@@ -56,15 +56,17 @@
     }
     clearTimeout(writing);
     // Browsers limit how often an address may change.
-    writing = setTimeout(
-      () =>
+    writing = setTimeout(() => {
+      try {
         history.replaceState(
           null,
           "",
           location.pathname + location.search + state.serialise(values),
-        ),
-      200,
-    );
+        );
+      } catch {
+        // A frame may have no address to change; the page works without.
+      }
+    }, 200);
   }
 
   function theme() {

@@ -15,6 +15,22 @@ const story = (() => {
     return factor > 1.05 || factor < 0.95 ? `${words(factor)} times` : "hardly at all";
   };
 
+  // How a time compares to another, from their ratio.
+  const pace = (ratio) =>
+    ratio > 1.05
+      ? `${words(ratio)} times later`
+      : ratio < 0.95
+        ? `${words(1 / ratio)} times sooner`
+        : "at about the same time";
+
+  // When each neuron has learned some feature.
+  const lastLearned = (found) =>
+    Math.max(
+      ...[0, 1].map((j) =>
+        Math.min(...found.learned.filter((one) => one.neuron === j).map((one) => one.time)),
+      ),
+    );
+
   function featureName(problem, l) {
     const [first, second] = problem.strengths;
     return first === second
@@ -63,7 +79,7 @@ const story = (() => {
   }
 
   // The phases in sentences: mark, name, start, end, text.
-  function phases({ run, found, twin, outcome }) {
+  function phases({ run, points, found, twin, outcome }) {
     const { leader, follower } = found,
       feature = (l) => featureName(run.problem, l);
     const [one, two, three, four] = found.phases,
@@ -113,7 +129,10 @@ const story = (() => {
     add(
       0,
       one,
-      `${capital(neuron(a))} finds ${feature(f)} at time ${words(one.end)}. Until then both neurons hold almost only noise.`,
+      `${capital(neuron(a))} finds ${feature(f)} at time ${words(one.end)}.` +
+        (Math.max(...points[0].c.flat().map(Math.abs)) < 0.3
+          ? " Until then both neurons hold almost only noise."
+          : ""),
     );
     if (two) {
       const b = follower.neuron,
@@ -162,7 +181,7 @@ const story = (() => {
     return out;
   }
 
-  function conclusion({ run, outcome, twin }, substituted) {
+  function conclusion({ run, found, outcome, twin }, substituted) {
     const { problem, constants: k } = run,
       loss = run.losses.at(-1);
     const least = k.normalised ? k.neurons * (1 - k.cross / k.same) : 0;
@@ -180,11 +199,11 @@ const story = (() => {
     }
     if (outcome === "collapsed_other") return `Both neurons end on the weak feature.${blind}`;
     if (outcome === "diverse" && !problem.head)
-      return "Both features are learned without a head: this start was lucky. The dots show how rare that is.";
+      return "Both features are learned without a head: this start was lucky. The dots show how often that happens.";
     if (outcome === "diverse" && !substituted)
       return "The neurons found different features by themselves: this start was lucky and needed no head.";
     if (outcome === "diverse" && twin?.outcome === "diverse")
-      return "Without a head this start would learn both features too, only later.";
+      return `Without a head this start would learn both features too, ${pace(lastLearned(twin.found) / lastLearned(found))}.`;
     if (outcome === "diverse" && twin)
       return `From the same start without a head: ${OUTCOME[twin.outcome]}.`;
     return null;
@@ -216,8 +235,8 @@ const story = (() => {
         (one) => one.neuron === follower.neuron && one.feature === follower.feature,
       );
       out.features += Number.isFinite(plain.time)
-        ? ` Without a head (grey) the second one comes ${words(plain.time / follower.time)} times later.`
-        : " Without a head (grey) the second one never comes.";
+        ? ` Without a head (grey) ${neuron(follower.neuron)} learns it ${pace(plain.time / follower.time)}.`
+        : ` Without a head (grey) ${neuron(follower.neuron)} never learns it.`;
     }
     if (!run.problem.head) {
       out.head = "There is no head: it stays the identity.";
