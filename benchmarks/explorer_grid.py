@@ -3,9 +3,8 @@
     python benchmarks/explorer_grid.py src/offdiag/report/explorer/grid.json
 
 Counts the outcomes of starts of the reference problem over dimension and head learning
-rate, from the same seed in each cell. Every cell runs 200 times as long as a lone neuron
-with the typical inner product, c^2 = 1 / d, takes to learn the weaker feature: a fixed time
-would call large dimensions unlearned only because it stopped early.
+rate, from the same seed in each cell, each run to its own horizon: a fixed time would call
+large dimensions unlearned only because it stopped early.
 """
 
 import argparse
@@ -17,18 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offdiag.theory.ensemble import ensemble
+from offdiag.theory.phase_one import horizon
 from offdiag.theory.problem import Problem
 
 DIMS: NDArray[np.float64] = np.geomspace(30, 1e6, 19)
 RHOS: NDArray[np.float64] = np.geomspace(1e-4, 1, 17)
-
-
-def horizon(problem: Problem) -> float:
-    """200 times the closed form of a lone neuron's learning time."""
-    k, q = problem.constants(), problem.power
-    noise = k.noise_patches * k.moments.sum() * k.noise_variance**q * problem.dim ** (q - 1)
-    weakest = min(problem.strengths) ** (2 * q) / problem.features
-    return float(min(1e15, 200 * noise / (2 * q * (q - 1) * weakest * k.cross)))
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ const diagram = (() => {
         ? `${place}: computing …`
         : `${place}, ${here.diverse ?? 0} of ${total(here)} starts learn both features, ${here.collapsed_strong ?? 0} collapse on the strong one, ${here.unlearned ?? 0} leave a neuron unlearned.`;
     $("diagram-source").textContent = reference(values)
-      ? `${grid.starts} starts in each cell, computed by the Python lab; every cell runs ${charts.words(200)} times as long as a lone neuron needs for the weak feature. Without a head about a third of the starts learn both, at any d.`
+      ? `${grid.starts} starts in each cell, computed by the Python lab; every cell runs 30,000 times as long as half of the starts need for their first feature. Without a head about a third of the starts learn both, at any d.`
       : `${STARTS} starts in each cell, computed here for your settings: ${known} of ${counts.length} cells.`;
     $("diagram").setAttribute("aria-label", `Phase diagram. ${$("diagram-caption").textContent}`);
   }

@@ -33,7 +33,7 @@ const kernels = (() => {
       ...rows(["dR", "dK", "dEK", "dG"], square * n),
       ...rows(["dS", "dVF", "dVG", "dOwn", "dgF", "dgG"], m * n),
       moment: floats(3),
-      bends: floats(3),
+      seconds: floats(3),
     };
   }
 
@@ -57,7 +57,7 @@ const kernels = (() => {
   }
 
   // The second derivatives of `moment`: by a twice, by a and b, by b twice.
-  function momentBends(k, a, b, out) {
+  function momentSecondDerivatives(k, a, b, out) {
     const h = k.moments.length - 1;
     out.fill(0);
     for (let i = 0; i <= h; i++) {
@@ -211,7 +211,7 @@ const kernels = (() => {
     const { phi, slope, U, Q, T, B, E, R, K, EK, weight, G, VF, VG, ownF, gF, gG } = work;
     const { dU, dB, dQ, dT, dR, dK, dEK, dG, dS, dVF, dVG, dOwn, dgF, dgG } = work;
     const M = work.moment,
-      bends = work.bends;
+      seconds = work.seconds;
 
     dR.fill(0);
     for (let r = 0; r < m; r++) {
@@ -299,9 +299,9 @@ const kernels = (() => {
         perG = 1 / VG[j],
         scale = Math.sqrt(perF * perG);
       for (let i = 0; i < n; i++) {
-        const bent = -0.5 * (dVF[jn + i] * perF + dVG[jn + i] * perG); // d log scale
-        dgF[jn + i] = 0.5 * scale * perF * dS[jn + i] + gF[j] * (bent - dVF[jn + i] * perF);
-        dgG[jn + i] = 0.5 * scale * perG * dS[jn + i] + gG[j] * (bent - dVG[jn + i] * perG);
+        const dLogScale = -0.5 * (dVF[jn + i] * perF + dVG[jn + i] * perG); // d log scale
+        dgF[jn + i] = 0.5 * scale * perF * dS[jn + i] + gF[j] * (dLogScale - dVF[jn + i] * perF);
+        dgG[jn + i] = 0.5 * scale * perG * dS[jn + i] + gG[j] * (dLogScale - dVG[jn + i] * perG);
       }
       const ownG = k.noisePatches * K[j * m + j],
         jj = (j * m + j) * n;
@@ -312,10 +312,10 @@ const kernels = (() => {
           here = at * n,
           self = j * width + f;
         for (let i = 0; i < n; i++) {
-          const bent = -0.5 * (dVF[jn + i] * perF + dVG[jn + i] * perG);
-          dQ[here + i] = Q[at] * (bent - dVF[jn + i] * perF) + toQ * phi[at] * dOwn[jn + i];
+          const dLogScale = -0.5 * (dVF[jn + i] * perF + dVG[jn + i] * perG);
+          dQ[here + i] = Q[at] * (dLogScale - dVF[jn + i] * perF) + toQ * phi[at] * dOwn[jn + i];
           dT[here + i] =
-            T[at] * (bent - dVG[jn + i] * perG) +
+            T[at] * (dLogScale - dVG[jn + i] * perG) +
             toT * (k.noisePatches * dK[jj + i] * U[at] + ownG * dU[here + i]);
         }
         dQ[here + self] += toQ * ownF[j] * slope[at];
@@ -372,7 +372,7 @@ const kernels = (() => {
           ss = s * m + s,
           b = R[rs] * R[rs];
         moment(k, R[rr] * R[ss], b, M);
-        momentBends(k, R[rr] * R[ss], b, bends);
+        momentSecondDerivatives(k, R[rr] * R[ss], b, seconds);
         const direct = M[0] + 2 * b * M[2],
           shared = R[rs] * M[1];
         const online = k.noisePatches * k.toOnline;
@@ -398,8 +398,8 @@ const kernels = (() => {
             d_ss = dR[ss * n + i];
           const dA = R[ss] * d_rr + R[rr] * d_ss,
             dBB = 2 * R[rs] * d_rs;
-          const dDirect = (M[1] + 2 * b * bends[1]) * dA + (3 * M[2] + 2 * b * bends[2]) * dBB;
-          const dShared = M[1] * d_rs + R[rs] * (bends[0] * dA + bends[1] * dBB);
+          const dDirect = (M[1] + 2 * b * seconds[1]) * dA + (3 * M[2] + 2 * b * seconds[2]) * dBB;
+          const dShared = M[1] * d_rs + R[rs] * (seconds[0] * dA + seconds[1] * dBB);
           dG[rs * n + i] += direct * dWeight[i] + weight[rs] * dDirect;
           dG[rr * n + i] +=
             2 * (shared * R[ss] * dWeight[i] + weight[rs] * (dShared * R[ss] + shared * d_ss));
@@ -444,7 +444,7 @@ const kernels = (() => {
   }
 
   // How the coming step from z = (y, log(t + t_0)) runs through time (eq. 13).
-  function choosePace(k, z, v, pace, chosen) {
+  function chooseRescaling(k, z, v, rescaling, chosen) {
     const m = k.neurons,
       width = k.features + m,
       n = z.length - 1;
@@ -461,7 +461,7 @@ const kernels = (() => {
       if (-dot / own > decay) {
         decay = -dot / own;
         chosen[1] = r;
-        pace[4] = own;
+        rescaling[4] = own;
       }
       let norm = own;
       for (let i = r * width; i < r * width + k.features; i++) norm += z[i] * z[i];
@@ -470,67 +470,68 @@ const kernels = (() => {
         if (z[i] * v[i] > growth * square && square < 0.25 * norm) {
           growth = v[i] / z[i];
           chosen[0] = i;
-          pace[3] = square;
+          rescaling[3] = square;
         }
       }
     }
     const perTime = Math.exp(-z[n]),
       total = perTime + growth + decay;
-    pace[0] = perTime / total;
-    pace[1] = growth / total;
-    pace[2] = decay / total;
-    pace[5] = z[n];
-    pace[6] = perTime;
+    rescaling[0] = perTime / total;
+    rescaling[1] = growth / total;
+    rescaling[2] = decay / total;
+    rescaling[5] = z[n];
+    rescaling[6] = perTime;
   }
 
-  // g of `choosePace` at z.
-  function timeRescaling(k, z, pace, chosen) {
-    let total = pace[0] * Math.exp(pace[5] - z[z.length - 1]);
-    if (pace[1] > 0) {
+  // g of `chooseRescaling` at z.
+  function timeRescaling(k, z, rescaling, chosen) {
+    let total = rescaling[0] * Math.exp(rescaling[5] - z[z.length - 1]);
+    if (rescaling[1] > 0) {
       const i = chosen[0],
-        grown = (z[i] * z[i]) / pace[3];
+        grown = (z[i] * z[i]) / rescaling[3];
       let power = grown;
       for (let p = 2; p < k.power; p++) power *= grown;
-      total += pace[1] * power;
+      total += rescaling[1] * power;
     }
-    if (pace[2] > 0) {
+    if (rescaling[2] > 0) {
       const first = chosen[1] * (k.features + k.neurons) + k.features;
       let own = 0;
       for (let i = first; i < first + k.neurons; i++) own += z[i] * z[i];
-      const left = own / pace[4];
+      const left = own / rescaling[4];
       let power = left;
       for (let p = 2; p < k.power; p++) power *= left;
-      total += pace[2] * power;
+      total += rescaling[2] * power;
     }
     return 1 / total;
   }
 
   // The derivative of log g by z at the start of the step, into `byZ`.
-  function rescalingSlope(k, z, pace, chosen, byZ) {
+  function rescalingGradient(k, z, rescaling, chosen, byZ) {
     byZ.fill(0);
-    byZ[z.length - 1] = pace[0];
+    byZ[z.length - 1] = rescaling[0];
     const power = -2 * (k.power - 1);
-    if (pace[1] > 0) byZ[chosen[0]] = (power * pace[1]) / z[chosen[0]];
-    if (pace[2] > 0) {
+    if (rescaling[1] > 0) byZ[chosen[0]] = (power * rescaling[1]) / z[chosen[0]];
+    if (rescaling[2] > 0) {
       const first = chosen[1] * (k.features + k.neurons) + k.features;
-      for (let i = first; i < first + k.neurons; i++) byZ[i] = (power * pace[2] * z[i]) / pace[4];
+      for (let i = first; i < first + k.neurons; i++)
+        byZ[i] = (power * rescaling[2] * z[i]) / rescaling[4];
     }
   }
 
   // dz/ds into `out`.
-  function paced(k, z, out, pace, chosen, work) {
+  function rescaled(k, z, out, rescaling, chosen, work) {
     const n = z.length - 1,
-      g = timeRescaling(k, z, pace, chosen);
+      g = timeRescaling(k, z, rescaling, chosen);
     velocity(k, z, out, work);
     for (let i = 0; i < n; i++) out[i] *= g;
-    out[n] = g * Math.exp(pace[5] - z[n]) * pace[6];
+    out[n] = g * Math.exp(rescaling[5] - z[n]) * rescaling[6];
   }
 
-  // The Jacobian of `paced` at the start of a step, where g = 1, into `out`.
-  function jacobian(k, z, v, out, inner, pace, chosen, byZ, work) {
+  // The Jacobian of `rescaled` at the start of a step, where g = 1, into `out`.
+  function jacobian(k, z, v, out, inner, rescaling, chosen, byZ, work) {
     const n = z.length - 1,
       width = n + 1;
-    rescalingSlope(k, z, pace, chosen, byZ);
+    rescalingGradient(k, z, rescaling, chosen, byZ);
     velocityJacobian(k, z, inner, work);
     for (let row = 0; row < n; row++) {
       for (let column = 0; column < n; column++) {
@@ -583,7 +584,7 @@ const kernels = (() => {
   }
 
   // One step of Rodas5P from z: the new state into `end`, the stages into `stages`.
-  function rosenbrockStep(k, z, v, J, h, end, stages, matrix, pivots, pace, chosen, work) {
+  function rosenbrockStep(k, z, v, J, h, end, stages, matrix, pivots, rescaling, chosen, work) {
     const n = z.length;
     for (let i = 0; i < n * n; i++) matrix[i] = -J[i];
     for (let i = 0; i < n; i++) matrix[i * n + i] += 1 / (h * GAMMA);
@@ -599,7 +600,7 @@ const kernels = (() => {
             past = stages[before];
           if (a !== 0) for (let i = 0; i < n; i++) end[i] += a * past[i];
         }
-        paced(k, end, u, pace, chosen, work);
+        rescaled(k, end, u, rescaling, chosen, work);
         for (let before = 0; before < stage; before++) {
           const c = C[stage][before] / h,
             past = stages[before];
@@ -681,7 +682,7 @@ const kernels = (() => {
       matrix = floats(n * n),
       inner = floats(last * last);
     const pivots = new Int32Array(n),
-      pace = floats(7),
+      rescaling = floats(7),
       chosen = new Int32Array(2);
     const stages = Array.from({ length: STAGES }, () => floats(n));
 
@@ -711,14 +712,14 @@ const kernels = (() => {
         status = NOT_FINITE;
         break;
       }
-      choosePace(k, z, v, pace, chosen);
-      jacobian(k, z, v, J, inner, pace, chosen, byZ, work);
+      chooseRescaling(k, z, v, rescaling, chosen);
+      jacobian(k, z, v, J, inner, rescaling, chosen, byZ, work);
       let fastest = 0;
       for (let i = 0; i < last; i++) fastest = Math.max(fastest, Math.abs(v[i]));
       let error = 0;
       for (;;) {
         tried += 1;
-        rosenbrockStep(k, z, v, J, h, end, stages, matrix, pivots, pace, chosen, work);
+        rosenbrockStep(k, z, v, J, h, end, stages, matrix, pivots, rescaling, chosen, work);
         error = errorNorm(k, z, end, stages[STAGES - 1], rtol);
         if (error <= 1 && end[last] <= goal + CLOSE) break;
         if (error <= 1) {
@@ -736,7 +737,7 @@ const kernels = (() => {
       }
       if (status === REACHED && tried >= maxSteps) status = TOO_MANY_STEPS;
       if (status !== REACHED) break;
-      const g = timeRescaling(k, end, pace, chosen);
+      const g = timeRescaling(k, end, rescaling, chosen);
       steps.push([h, g]);
       z.set(end);
       // Gustafsson's predictive controller, as in kernels.py.

@@ -7,6 +7,8 @@ const wenLi = (() => {
   const VANISHED = 1e-3; // every output variance below this share of its start
   const IDENTITY = 0.01; // the head is back below this share of its peak
   const MOMENTS = { 3: [6, 9], 5: [120, 600, 225] };
+  const ENOUGH = 30000; // median first times that a start gets
+  const DRAWN = 2048; // starts that a median first time is taken over
   const LONGEST = 1e15; // beyond, double precision ends the flow
   const NAMES = ["strong feature", "substitution", "acceleration", "identity"];
   const OUTCOMES = [
@@ -77,18 +79,39 @@ const wenLi = (() => {
     };
   }
 
-  // The time to run to: 200 times what a lone neuron with the typical |c|^2 = 1 / dim would
-  // take to learn the weakest feature (the closed form of the first learning time).
-  function horizon(problem, factor = 1) {
-    const k = constants(problem),
-      q = k.power,
-      kappa = k.moments.reduce((a, b) => a + b);
-    const weakest = Math.min(...problem.strengths) ** (2 * q) * k.weights[0];
-    const alone =
-      (k.noisePatches * kappa * k.noiseVariance ** q * problem.dim ** (q - 1)) /
-      (2 * q * (q - 1) * weakest * k.cross);
-    return Math.min(LONGEST, 200 * alone * factor);
+  // x^n of a whole n >= 0: much faster than ** and the same to rounding.
+  function power(x, n) {
+    let value = 1;
+    for (let i = 0; i < n; i++) value *= x;
+    return value;
   }
+
+  // The draws that a median first time is taken over: always the same.
+  const drawn = (() => {
+    const next = random.generator(0, -1);
+    return Array.from({ length: DRAWN }, () =>
+      Array.from({ length: 4 }, () => Math.abs(random.normal(next))),
+    );
+  })();
+
+  // The median over random starts of the time at which the first of two neurons learns the
+  // first of two features, in closed form (docs/theory.md, eq. 19).
+  function medianFirstTime(problem) {
+    const k = constants(problem),
+      q = k.power;
+    const kappa = k.moments.reduce((a, b) => a + b);
+    const pull = k.signal.map((signal, l) => k.weights[l] * signal ** 2);
+    const quickest = drawn
+      .map((x) => Math.max(...x.map((value, i) => pull[i % 2] * power(value * value, q - 1))))
+      .sort((a, b) => a - b);
+    const variance = k.noisePatches * kappa * k.noiseVariance ** q;
+    return (variance * problem.dim ** (q - 1)) / (2 * q * (q - 1) * k.cross * quickest[DRAWN / 2]);
+  }
+
+  // The time to run to, as the Python lab takes it: so many median first times that nearly
+  // every start has ended.
+  const horizon = (problem, factor = 1) =>
+    Math.min(LONGEST, ENOUGH * medianFirstTime(problem) * factor);
 
   // The neurons of a start, w_j ~ N(0, I / dim), row by row; the noise parts by Bartlett's decomposition. The same
   // draws serve every dim, so that a start moves smoothly when dim does.
@@ -210,13 +233,6 @@ const wenLi = (() => {
     }
     if (run.status === kernels.REACHED) out.at(-1).time = run.time;
     return out;
-  }
-
-  // x^n of a whole n >= 0: much faster than ** and the same to rounding.
-  function power(x, n) {
-    let value = 1;
-    for (let i = 0; i < n; i++) value *= x;
-    return value;
   }
 
   // What the samples of output j are made of, as shares of the variance of F_j: noise, and of
