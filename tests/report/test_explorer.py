@@ -369,6 +369,46 @@ def test_what_the_sliders_draw_is_what_python_computes(page):
     assert len(find_phases(ours).phases) == len(re.findall(r"^I+V?|^IV", story, re.MULTILINE))
 
 
+SAID = """([values, index]) => {
+  const all = {...state.defaults(), ...values}, problem = state.problem(all);
+  const start = wenLi.start(problem, 0, index);
+  const solved = story.solve(problem, start, wenLi.horizon(problem));
+  return {
+    ...story.captions(solved), phases: story.phases(solved).map((one) => one.text),
+    peak: Math.max(...solved.records.map((one) => Math.abs(one.head[1][0]))),
+    outcome: solved.outcome, twin: solved.twin?.outcome, loss: solved.run.losses.at(-1),
+    learned: solved.found.learned.map((one) => one.time).filter(Number.isFinite).length,
+  };
+}"""
+
+
+def test_sentences_say_what_the_trajectory_shows(page):
+    paper = page.evaluate(SAID, [{}, 13])
+    assert (paper["outcome"], paper["twin"]) == ("diverse", "collapsed_strong")
+    peak = float(re.search(r"E₂₁ rises to ([0-9.]+)", paper["head"]).group(1))
+    assert peak == pytest.approx(paper["peak"], rel=0.1)
+    assert "returns to zero" in paper["head"] and "never learns it" in paper["features"]
+    assert paper["plane"].startswith(
+        "At the end: neuron 1 on the strong feature, neuron 2 on the weak feature."
+    )
+    assert len(paper["phases"]) == 5 and "both neurons on the strong" in paper["phases"][-1]
+
+    plain = page.evaluate(SAID, [{"head": False}, 13])
+    assert plain["outcome"] == "collapsed_strong" and plain["twin"] is None
+    assert plain["loss"] == pytest.approx(Problem().least_loss, abs=1e-3)
+    assert f"The loss, {plain['loss']:.3g}, is the smallest there is" in plain["phases"][-1]
+
+    stuck = page.evaluate(SAID, [{"d": 100_000, "rho": 0.1}, 4])
+    assert stuck["outcome"] == "unlearned" and stuck["learned"] == 1
+    assert "lives off the head" in stuck["phases"][-1]
+
+    silent = page.evaluate(SAID, [{"bn": False}, 13])
+    assert silent["outcome"] == "vanished" and "shrink to nothing" in silent["phases"][-1]
+
+    short = page.evaluate(SAID, [{"d": 1_000_000, "strong": 1, "power": "5"}, 13])
+    assert short["learned"] == 0 and "No neuron has learned a feature" in short["phases"][0]
+
+
 def test_the_hash_keeps_what_is_set_and_nothing_else(page):
     tried = page.evaluate(
         """() => {
@@ -558,6 +598,26 @@ def test_the_grid_of_the_page_is_what_python_counts(page):
         problem = replace(Problem(), dim=int(grid["dims"][column]), head_lr_ratio=grid["rhos"][row])
         found = ensemble(problem, time=horizon(problem), count=grid["starts"]).outcomes
         assert grid["counts"]["diverse"][cell] == found.count("diverse")
+
+
+def test_the_diagram_of_other_problems_is_computed_while_one_watches(browser, path):
+    with opened(browser, path, "#tab=diagram&share=0.8") as one:
+        until(
+            one, "/ [2-9] of 323 cells/.test(document.getElementById('diagram-source').innerText)"
+        )
+        fills = one.evaluate(
+            "[...document.querySelectorAll('#diagram rect.cell')].map((c) => c.getAttribute('fill'))"
+        )
+        expected = one.evaluate(
+            """() => {
+              const {dims: [dim], rhos: [rho]} = diagram.grid;
+              const problem = {...state.problem(state.parse("#share=0.8")), dim, rho};
+              const time = wenLi.horizon(problem);
+              const ends = Array.from({length: 12}, (_, i) => many.one(problem, 0, i, time));
+              return pictures.shade(ends.filter((end) => end === "diverse").length / 12);
+            }"""
+        )
+        assert len(fills) >= 2 and fills[0] == expected
 
 
 def test_the_page_is_small_strict_and_whole(path):
