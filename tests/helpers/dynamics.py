@@ -65,6 +65,6 @@ def self_predictive(walk, features, rho, eta, stop):
         P = y[states * features :].reshape(features, features)
         R = walk @ F - F @ P
         moved = R @ P.T - eta * F - (0 if stop else walk.T @ R)
-        return np.concatenate([moved.ravel(), (rho * (F.T @ R - eta * P)).ravel()])
+        return np.concatenate([moved.ravel(), (rho * F.T @ R - eta * P).ravel()])
 
     return velocity

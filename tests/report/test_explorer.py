@@ -14,12 +14,16 @@ import pytest
 
 from offdiag.cli.main import main
 from offdiag.report.explorer.page import assemble
+from offdiag.theory.direct_set import DirectSet
 from offdiag.theory.ensemble import ensemble
 from offdiag.theory.flow import flow, flow_many
+from offdiag.theory.isoloss import IsoLoss
+from offdiag.theory.linear_byol import LinearBYOLModes
 from offdiag.theory.outcomes import outcomes
 from offdiag.theory.phase_one import horizon
 from offdiag.theory.phases import find_phases
 from offdiag.theory.problem import Problem
+from offdiag.theory.self_predictive import SelfPredictive
 from offdiag.theory.state import starts
 
 from ..helpers import dynamics
@@ -250,6 +254,51 @@ def test_the_other_dynamics_agree_with_scipy(page, module, parameters, velocity)
     states = np.array(found["states"])
     expected = dynamics.integrate(velocity, states[0], np.array(found["time"]))
     np.testing.assert_allclose(states, expected, atol=1e-6)
+
+
+def test_the_other_dynamics_are_those_of_the_lab(page):
+    """At one state, where the page's start is not the lab's."""
+    rng = np.random.default_rng(0)
+
+    def theirs(module, parameters, y):
+        call = f"([one, y]) => Array.from({module}.velocity(one)(0, Float64Array.from(y)))"
+        return np.array(page.evaluate(call, [parameters, np.ravel(y).tolist()]))
+
+    modes = LinearBYOLModes(target_scale=0.9, noise_variance=0.4, head_lr_ratio=2.0)
+    p, s = rng.uniform(0.1, 1, (2, 4))
+    moved = theirs(
+        "linearByol", {"eta": 0.05, "v": 0.4, "tau": 0.9, "alpha": 2}, np.stack([p, s], 1).ravel()
+    )
+    ours = modes.velocity(0.0, {"head": p, "encoder": s})
+    np.testing.assert_allclose(moved[0::2], ours["head"], rtol=1e-12)
+    np.testing.assert_allclose(moved[1::2], ours["encoder"], rtol=1e-12)
+
+    found = theirs("isoLoss", {"v": 0.3, "power": 0.7, "predictor": True, "stop": True}, [*p, *s])
+    iso = IsoLoss(noise_variance=0.3, power=0.7)
+    plain = replace(iso, equalised=False)
+    np.testing.assert_allclose(found[:4], plain.mode_velocity(p), rtol=1e-12)
+    np.testing.assert_allclose(found[4:], iso.mode_velocity(s), rtol=1e-12)
+
+    noise = page.evaluate("directSet.NOISE")
+    w = rng.uniform(0.1, 1, len(noise))
+    one = DirectSet(noise_variances=tuple(map(float, noise)), power=0.5, weight_decay=0.07)
+    ours = np.diag(one.velocity(0.0, {"encoder": np.diag(w)})["encoder"])
+    found = theirs("directSet", {"eta": 0.07, "alpha": 0.5}, w)
+    np.testing.assert_allclose(found, ours, rtol=1e-9)
+
+    class Corridor(SelfPredictive):
+        chain = dynamics.corridor(8)
+
+    F, P = rng.standard_normal((8, 3)), rng.standard_normal((3, 3))
+    for stop in (True, False):
+        lab = Corridor(
+            chain_states=8, head_lr_ratio=3.0, weight_decay=0.2, stop_gradient=stop
+        ).velocity(0.0, {"representation": F, "head": P})
+        found = theirs(
+            "selfPredictive", {"rho": 3, "eta": 0.2, "stop": stop}, [*F.ravel(), *P.ravel()]
+        )
+        expected = np.concatenate([lab["representation"].ravel(), lab["head"].ravel()])
+        np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_linear_byol_is_decided_at_the_basin_edge(page):
@@ -606,7 +655,8 @@ def test_the_diagram_of_other_problems_is_computed_while_one_watches(browser, pa
             one, "/ [2-9] of 323 cells/.test(document.getElementById('diagram-source').innerText)"
         )
         fills = one.evaluate(
-            "[...document.querySelectorAll('#diagram rect.cell')].map((c) => c.getAttribute('fill'))"
+            """Array.from(document.querySelectorAll("#diagram rect.cell"),
+              (cell) => cell.getAttribute("fill"))"""
         )
         expected = one.evaluate(
             """() => {

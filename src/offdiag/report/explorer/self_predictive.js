@@ -1,7 +1,7 @@
 "use strict";
 // Self-predictive learning (Tang et al. 2022): features F (states x 3) of a walk with
 // transition matrix T, and a predictor P of learning rate ratio rho, both with weight decay:
-//   F' = R P^T - eta F,   P' = rho (F^T R - eta P),   R = T F - F P
+//   F' = R P^T - eta F,   P' = rho F^T R - eta P,   R = T F - F P
 // Without the stop-gradient F' has the further term -T^T R. With eta = 0 the matrix
 // F^T F - P P^T / rho is conserved, so that features do not collapse.
 const selfPredictive = (() => {
@@ -70,9 +70,9 @@ const selfPredictive = (() => {
       }
       for (let f = 0; f < FEATURES; f++) {
         for (let g = 0; g < FEATURES; g++) {
-          let moved = -eta * y[P_OFFSET + f * FEATURES + g];
+          let moved = 0;
           for (let x = 0; x < STATES; x++) moved += at(y, x, f) * at(R, x, g);
-          out[P_OFFSET + f * FEATURES + g] = rho * moved;
+          out[P_OFFSET + f * FEATURES + g] = rho * moved - eta * y[P_OFFSET + f * FEATURES + g];
         }
       }
       return out;
@@ -226,7 +226,7 @@ const selfPredictive = (() => {
     title: "Self-predictive learning of a walk",
     paper: "Tang et al. 2022",
     question: "Why do features that predict themselves not collapse?",
-    equation: "F′ = R Pᵀ − η F,  P′ = ρ (Fᵀ R − η P),  R = T F − F P",
+    equation: "F′ = R Pᵀ − η F,  P′ = ρ Fᵀ R − η P,  R = T F − F P",
     settings,
     solve,
     charts,
