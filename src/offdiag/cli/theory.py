@@ -1,4 +1,4 @@
-"""`offdiag theory run | sweep | verify`: parse, call, write."""
+"""`offdiag theory run | sweep | verify | explore`: parse, call, write."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +15,7 @@ from rich.table import Table as Grid
 
 from offdiag._checks import ConfigError, at_least
 from offdiag._files import make_folder, write_json
+from offdiag.cli.explore import TheoryExplore
 from offdiag.cli.theory_dynamics import DEFAULT, run_named, verify_named
 from offdiag.plots import theory as plots
 from offdiag.plots.export import save_chart
@@ -301,6 +302,7 @@ class Theory:
         Annotated[TheoryRun, tyro.conf.subcommand("run", prefix_name=False)]
         | Annotated[TheorySweep, tyro.conf.subcommand("sweep", prefix_name=False)]
         | Annotated[TheoryVerify, tyro.conf.subcommand("verify", prefix_name=False)]
+        | Annotated[TheoryExplore, tyro.conf.subcommand("explore", prefix_name=False)]
     ]
     """What to do."""
 

@@ -1,0 +1,1 @@
+"""The theory lab as one page that computes everything itself."""
