@@ -64,6 +64,20 @@ class ProcessEnded(RunError):
     """Another process of this run ended before its time."""
 
 
+FABRIC_LOGGERS = (
+    "lightning_fabric.utilities.rank_zero",
+    "pytorch_lightning.utilities.rank_zero",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning.pytorch.utilities.rank_zero",
+)
+"""Where Fabric gives its advice: its own logger, or that of Lightning once that is imported."""
+
+
+def _no_advice(record: logging.LogRecord) -> bool:
+    """Whether a message is not Fabric's advice on TensorFloat-32, which `runs.device` decides."""
+    return "set_float32_matmul_precision" not in record.getMessage()
+
+
 def open_fabric(
     device: torch.device, precision: Any, place: Place, *, unused_weights: bool = False
 ) -> Fabric:
@@ -72,8 +86,9 @@ def open_fabric(
     DDP must be told if there are `unused_weights`, which get no gradient, such as
     those of a head that a stop-gradient cuts off.
     """
-    # Its advice on TensorFloat-32 is not ours: see `runs.device`.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    for name in FABRIC_LOGGERS:
+        logging.getLogger(name).addFilter(_no_advice)
     if place.size == 1:
         return Fabric(accelerator=device.type, devices=1, precision=precision)
     if device.type == "mps":
