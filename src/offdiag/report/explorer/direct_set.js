@@ -109,7 +109,7 @@ const directSet = (() => {
 
   return {
     key: "set",
-    title: "The threshold of weight decay: DirectSet",
+    title: "DirectSet: a threshold",
     paper: "Wang, Chen, Du and Tian 2021",
     question: "Which directions does weight decay filter out?",
     equation: "w′ = w²ᵅ (1 − (1+σ²) w²ᵅ) w − η w",

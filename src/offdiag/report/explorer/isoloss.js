@@ -96,7 +96,7 @@ const isoLoss = (() => {
 
   return {
     key: "iso",
-    title: "Equal variances: IsoLoss",
+    title: "IsoLoss: equal variances",
     paper: "Halvagal, Laborieux and Zenke 2023",
     question: "Why are weak directions learned so slowly, and how can all be learned at one speed?",
     equation: "Euclidean: λ′ = 2 λ p (1 − (1+σ²) p).  IsoLoss: λ′ = 2 λ (1 − (1+σ²) p)",

@@ -223,7 +223,7 @@ const selfPredictive = (() => {
 
   return {
     key: "self",
-    title: "Self-predictive learning of a walk",
+    title: "Self-predictive learning",
     paper: "Tang et al. 2022",
     question: "Why do features that predict themselves not collapse?",
     equation: "F′ = R Pᵀ − η F,  P′ = ρ Fᵀ R − η P,  R = T F − F P",
