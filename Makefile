@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= demo
 
-.PHONY: help install demo test test-slow lint clean
+.PHONY: help install demo test test-slow test-gpu lint clean
 
 help:
 	@echo "make demo       install into .venv, train on the embedded digits, write $(DEMO_OUT)/report.html"
 	@echo "make test       install into .venv, then lint, type-check and test"
 	@echo "make test-slow  the longer checks: twenty kills, compiled runs, all claims of the theory, a Dask cluster"
+	@echo "make test-gpu   the tests that need a CUDA device"
 
 install: $(VENV)/.installed
 
@@ -33,6 +34,9 @@ test: lint
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: install
+	$(BIN)/python -m pytest -m gpu -p no:xdist
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -20,6 +20,7 @@ from offdiag.integrations.lightning import MonitorCallback  # noqa: E402
 from offdiag.results.observation import MonitorRecord  # noqa: E402
 
 pytestmark = [
+    pytest.mark.filterwarnings("ignore:GPU available but not used"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
 ]

@@ -1,4 +1,4 @@
-"""Several forked processes that share a run, as the elastic agent would tell them."""
+"""Several processes that share a run, as the elastic agent would tell them."""
 
 import multiprocessing
 import os
@@ -7,10 +7,15 @@ import queue
 import socket
 import traceback
 
+import torch
+
+# Forking is quick, but where there is a card autograd has threads, which no fork survives.
+START_METHOD = "spawn" if torch.cuda.is_available() else "fork"
+
 
 def in_ranks(work, *arguments, processes=2, seconds=240):
     """What `work(*arguments)` returns on each rank; a failure on one is an AssertionError here."""
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context(START_METHOD)
     results = context.Queue()
     with socket.socket() as free:
         free.bind(("localhost", 0))

@@ -41,7 +41,7 @@ from offdiag.training.fit import fit
 from offdiag.training.optimizers import make_optimizer
 from offdiag.training.schedules import Schedule
 
-from .ranks import in_ranks
+from .ranks import START_METHOD, in_ranks
 
 STEPS = 4
 
@@ -355,7 +355,7 @@ def broken():
 def test_the_end_of_one_process_ends_all_and_is_told_as_it_was(fate, kind, sentence, capfd):
     handler, before = signal.getsignal(signal.SIGINT), time.monotonic()
     with pytest.raises(kind, match=sentence):
-        launch(meeting, fate, processes=2, start_method="fork")
+        launch(meeting, fate, processes=2, start_method=START_METHOD)
     assert time.monotonic() - before < 100  # a bound, on a machine however busy
     assert signal.getsignal(signal.SIGINT) is handler
     assert capfd.readouterr() == ("", "")
