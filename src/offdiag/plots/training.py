@@ -8,6 +8,7 @@ the page sets it from its legend.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import altair as alt
@@ -44,6 +45,11 @@ class Curve:
     log: bool = False
     healthy: Callable[[Row], float | None] = lambda row: None
     healthy_word: str = ""
+
+    @property
+    def share(self) -> bool:
+        """Whether the reading is a share in [0, 1], shown in per cent."""
+        return self.format.endswith(("%", "p"))
 
     def values(self, record: RunRecord) -> list[float | None]:
         """The reading at each row of a record; None where it is missing or not finite."""
@@ -98,6 +104,26 @@ def _healthy_std(part: str) -> Callable[[Row], float]:
     return of
 
 
+def term_curves(records: Sequence[RunRecord]) -> tuple[Curve, ...]:
+    """A curve for each named term of the losses of these runs, without its weight."""
+    names = dict.fromkeys(n for record in records for row in record.history for n in row.terms)
+    return tuple(
+        Curve(
+            key=f"term-{number}",
+            title=f"Term of the loss: {name.replace('_', ' ')}",
+            axis=name.replace("_", " "),
+            of=partial(_term, name=name),
+            zero=False,
+            how="One part of the objective, without its weight." if number == 0 else "",
+        )
+        for number, name in enumerate(names)
+    )
+
+
+def _term(row: Row, *, name: str) -> float | None:
+    return row.terms.get(name)
+
+
 WHAT_CURVES = (
     Curve(
         key="loss",
@@ -106,8 +132,8 @@ WHAT_CURVES = (
         of=lambda row: row.loss,
         zero=False,
         log=True,
-        how="How far the prediction of one view is from the other view, 0 when they agree. A "
-        "collapsed representation agrees with itself easily: low is not the same as good.",
+        how="What training lowers: the objective of the method. A collapsed representation can "
+        "have a low one: low is not the same as good. Not comparable between methods.",
     ),
     Curve(
         key="knn-features",
@@ -412,7 +438,7 @@ def strongest_of_blocks(
 
 def plain_axis(reading: Curve) -> alt.Y:
     """The axis of a reading, in per cent where it is a share."""
-    axis = alt.Axis(format=".0%", tickCount=5) if "%" in reading.format else alt.Axis(tickCount=5)
+    axis = alt.Axis(format=".3~p", tickCount=5) if reading.share else alt.Axis(tickCount=5)
     return alt.Y("y:Q", title=reading.axis, scale=alt.Scale(zero=reading.zero), axis=axis)
 
 

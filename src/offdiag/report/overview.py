@@ -81,7 +81,9 @@ def _norms(record: RunRecord) -> list[Cell]:
         if row.head is not None and math.isfinite(row.head.off_diagonal_norm)
     ]
     if not norms:
-        none = cell(None, otherwise="this head is not a single matrix")
+        bare = record.description.head is None
+        why = "this method has no head" if bare else "this head is not a single matrix"
+        none = cell(None, otherwise=why)
         return [none, none]
     peak, at = max(norms, key=lambda pair: pair[0])
     final = significant(norms[-1][0])

@@ -153,9 +153,9 @@ def _curve_groups(records: Sequence[RunRecord]) -> list[tuple[str, str, list[Fig
     groups = (
         (
             "What the loss sees, and what it does not",
-            "The loss asks only that two views of an image agree. The vote of the nearest "
-            "neighbours asks whether different images still differ.",
-            training.WHAT_CURVES,
+            "The loss is what training lowers. The vote of the nearest neighbours asks whether "
+            "different samples still differ.",
+            (*training.WHAT_CURVES, *training.term_curves(records)),
             "Nearest neighbours need labels, and no run has them.",
         ),
         (
@@ -184,7 +184,8 @@ def _curve_groups(records: Sequence[RunRecord]) -> list[tuple[str, str, list[Fig
 
 
 def _without_matrix(records: Sequence[RunRecord]) -> list[str]:
-    names = [r.name for r in records if all(row.head is None for row in r.history)]
+    headed = [r for r in records if r.description.head is not None]
+    names = [r.name for r in headed if all(row.head is None for row in r.history)]
     if not names:
         return []
     return [f"Not drawn, because the head is not a single matrix: {', '.join(names)}."]
@@ -207,7 +208,7 @@ def _curve_table(
 ) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[Cell, ...]], ...]]:
     epochs = sorted({row.epoch for record in records for row in record.history})
     chosen = [epochs[i] for i in evenly(len(epochs), TABLE_EPOCHS)]
-    word = percent if "%" in curve.format else significant
+    word = percent if curve.share else significant
     rows = []
     for record in records:
         at = dict(zip((row.epoch for row in record.history), curve.values(record), strict=True))
@@ -241,6 +242,8 @@ def _spectra(records: Sequence[RunRecord]) -> list[Figure]:
 
 def _head(record: RunRecord, number: int) -> Head:
     matrices = record.head
+    if record.description.head is None:
+        return Head(name=record.name, sentence="This method has no head.")
     if matrices is None:
         return Head(name=record.name, sentence="This head is not a single matrix.")
     moments = (
