@@ -90,7 +90,8 @@ def test_a_run_resumed_without_them_ends_close_by(tmp_path):
 def test_a_run_on_a_card_learns_as_on_a_cpu(precision, tmp_path):
     there = train(dataclasses.replace(CARD, precision=precision), tmp_path / "there")
     here = train(dataclasses.replace(CARD, device="cpu"), tmp_path / "here")
-    assert there.history[-1].loss == pytest.approx(here.history[-1].loss, abs=0.05)
+    # A card's generator draws other views; four draws on a CPU gave .36 to .46 from these weights.
+    assert there.history[-1].loss == pytest.approx(here.history[-1].loss, abs=0.12)
     assert there.evaluation["linear"]["features"] == pytest.approx(
         here.evaluation["linear"]["features"], abs=0.05
     )
@@ -103,6 +104,7 @@ def test_auto_precision_is_recorded_as_what_it_became(tmp_path):
     assert recorded["precision"] == ("bf16-mixed" if has_bf16 else "32-true"), CONFIG_FILE
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_compiled_run_is_the_eager_one(tmp_path):
     eager = train(CARD, tmp_path / "eager")
     compiled = train(dataclasses.replace(CARD, compile=True), tmp_path / "compiled")

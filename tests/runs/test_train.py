@@ -278,7 +278,7 @@ def test_float16_keeps_its_loss_scale_over_a_resume(tmp_path):
         train(config, tmp_path / "run", watcher=stop_at(4))
     kept = load_checkpoint(tmp_path / "run")["precision"]
     assert kept["scale"] > 0
-    run = train_module._Run(config, None)
+    run = train_module._Run(config, None, None, None)
     run.restore(tmp_path / "run", load_checkpoint(tmp_path / "run"))
     assert run.fabric.strategy.precision.state_dict() == kept
 

@@ -1,16 +1,15 @@
-"""The old name of `offdiag.runs.fingerprint`."""
+"""The home of fingerprints in the first version: see `offdiag.runs.fingerprint`."""
 
 import warnings
+from typing import Any
 
-from offdiag.runs.fingerprint import (
-    fingerprint,
-    name_of,
-    refuse_other_images,
-    refuse_other_method,
-)
+from offdiag.runs import fingerprint as _fingerprint
 
-__all__ = ["fingerprint", "name_of", "refuse_other_images", "refuse_other_method"]
 
-warnings.warn(
-    "offdiag.runs.identity is offdiag.runs.fingerprint now.", DeprecationWarning, stacklevel=2
-)
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or not hasattr(_fingerprint, name):
+        raise AttributeError(f"module 'offdiag.runs.identity' has no attribute {name!r}")
+    warnings.warn(
+        "offdiag.runs.identity is offdiag.runs.fingerprint now.", DeprecationWarning, stacklevel=2
+    )
+    return getattr(_fingerprint, name)
