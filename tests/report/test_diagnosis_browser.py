@@ -4,6 +4,8 @@ import pytest
 
 from offdiag.report.diagnosis import write_diagnosis
 
+pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+
 from .test_browser import (  # noqa: F401  `browser` is a fixture
     CONTRASTS,
     DESKTOP,
