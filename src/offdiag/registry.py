@@ -353,7 +353,7 @@ TRANSFORMS: Mapping[str, Entry] = MappingProxyType(
         ),
         "spectral-filter": Entry(
             where="heads.spectral_filter:SpectralFilter",
-            summary="the batch's singular values raised to a power below 0",
+            summary="the batch's singular values to a power; below 0 raises the target's rank",
             paper="Zhuo et al. 2023, RDM",
             tags=_tags("trains-nothing", "batch-statistics"),
             title="spectral filter of the target",

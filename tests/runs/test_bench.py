@@ -32,7 +32,7 @@ def test_mechanisms_are_chosen_by_name_and_by_tag():
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "b"
-    chosen = mechanisms(["vicreg", "head:mlp", "head:off-diagonal", "simsiam"])
+    chosen = mechanisms(["vicreg", "head:mlp", "head:off-diagonal", "simsiam", "projector:mlp"])
     return bench(BASE, chosen, out, seeds=(0, 1), jobs=1), out
 
 

@@ -215,7 +215,7 @@ def _chart(rows: Sequence[BenchRow]) -> Figure | None:
                 "knn:Q",
                 title="kNN accuracy of the features",
                 scale=alt.Scale(zero=False),
-                axis=alt.Axis(format=".0%"),
+                axis=alt.Axis(format=".3~p"),
             ),
             color=alt.Color(
                 "kind:N", scale=alt.Scale(domain=kinds, range=theme.PALETTE[: len(kinds)])

@@ -149,7 +149,9 @@ def bench_rows(
     rows = []
     for mechanism in chosen:
         spec = next(iter(Grid(base=base, rows=(mechanism.values,)).configs().values()))
-        rows.append(_row(mechanism, by_parts.get(tuple(spec.parts.items()), []), out))
+        # One cell a seed: the same run may be in the grid under the names of two mechanisms.
+        cells = {cell.seed: cell for cell in reversed(by_parts.get(tuple(spec.parts.items()), []))}
+        rows.append(_row(mechanism, list(cells.values()), out))
     return rows
 
 
