@@ -48,6 +48,12 @@ def at_least(what: str, value: float, low: float) -> None:
         raise ConfigError(f"{what} must be at least {low:g}{finite}; got {value:g}.")
 
 
+def above_zero(what: str, value: float) -> None:
+    """Refuse a value that is 0, negative or not a number, naming the setting."""
+    if not value > 0:
+        raise ConfigError(f"{what} must be above 0; got {value:g}.")
+
+
 def within(what: str, value: float, low: float, high: float) -> None:
     """Refuse a value outside [low, high], naming the setting."""
     if not low <= value <= high:

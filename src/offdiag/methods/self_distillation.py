@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from offdiag._checks import ConfigError, at_least, within
+from offdiag._checks import above_zero, at_least, within
 from offdiag._distributed import whole_batch
 from offdiag._types import Embeddings
 from offdiag.methods.method import AbstractMethod, Embedded, Output, exact
@@ -50,8 +50,8 @@ class DINO(AbstractMethod):
         super().__init__()
         at_least("the number of prototypes", prototypes, 2)
         within("the memory of the centre", memory, 0, 1)
-        _above_zero("the teacher's temperature", temperature)
-        _above_zero("the student's temperature", student_temperature)
+        above_zero("the teacher's temperature", temperature)
+        above_zero("the student's temperature", student_temperature)
         self.encoder, self.projector = encoder, projector
         self.prototypes = Prototypes(dim, prototypes)
         self.target = EMATarget(momentum=momentum)
@@ -116,8 +116,8 @@ class SwAV(AbstractMethod):
         super().__init__()
         at_least("the number of prototypes", prototypes, 2)
         at_least("the number of Sinkhorn iterations", iterations, 1)
-        _above_zero("the temperature", temperature)
-        _above_zero("the smoothness", eps)
+        above_zero("the temperature", temperature)
+        above_zero("the smoothness", eps)
         self.encoder, self.projector = encoder, projector
         self.prototypes = Prototypes(dim, prototypes)
         self.temperature, self.eps, self.iterations = temperature, eps, iterations
@@ -141,8 +141,3 @@ def _matched(assignments: list[Tensor], logits: list[Tensor]) -> Loss:
         entropy_of_mean=torch.stack([entropy_of_mean(t) for t in assignments]).mean(),
     )
     return Loss(total=torch.stack(losses).mean(), terms=terms)
-
-
-def _above_zero(what: str, value: float) -> None:
-    if not value > 0:
-        raise ConfigError(f"{what} must be above 0; got {value:g}.")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from offdiag._checks import ConfigError, at_least
+from offdiag._checks import above_zero, at_least
 from offdiag._types import Embeddings, Scalar
 from offdiag.objectives.objective import Loss, detached, full_precision
 
@@ -28,8 +28,7 @@ class AlignmentUniformity(nn.Module):
     ) -> None:
         super().__init__()
         for what, value in (("the power of the distance", power), ("the sharpness", t)):
-            if not value > 0:
-                raise ConfigError(f"{what} must be above 0; got {value:g}.")
+            above_zero(what, value)
         at_least("the weight of the uniformity", weight, 0)
         self.power, self.t, self.weight = power, t, weight
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from offdiag._checks import ConfigError, at_least
+from offdiag._checks import above_zero, at_least
 from offdiag._types import Embeddings, Scalar
 from offdiag.objectives.objective import Loss, detached, full_precision
 
@@ -37,7 +37,7 @@ class TotalCodingRate(nn.Module):
     ) -> None:
         super().__init__()
         at_least("the weight of the coding rate", weight, 0)
-        _above_zero("the gain of the coding rate", gain)
+        above_zero("the gain of the coding rate", gain)
         self.weight, self.gain = weight, gain
 
     def forward(self, z_a: Embeddings, z_b: Embeddings) -> Loss:
@@ -65,7 +65,7 @@ class EMPSSL(nn.Module):
         invariance: Annotated[float, "weight of the similarity to the mean of the views"] = 200.0,
     ) -> None:
         super().__init__()
-        _above_zero("the distortion", eps)
+        above_zero("the distortion", eps)
         at_least("the weight of the invariance", invariance, 0)
         self.eps, self.invariance = eps, invariance
 
@@ -97,7 +97,7 @@ class MEC(nn.Module):
         order: Annotated[int, "terms of the series; 0 for the exact log det"] = 4,
     ) -> None:
         super().__init__()
-        _above_zero("the distortion", eps_squared)
+        above_zero("the distortion", eps_squared)
         at_least("the order of the series", order, 0)
         self.eps_squared, self.order = eps_squared, order
 
@@ -118,8 +118,3 @@ class MEC(nn.Module):
             power = power @ C
             total = total + (-1) ** (k + 1) * power.trace() / k
         return total
-
-
-def _above_zero(what: str, value: float) -> None:
-    if not value > 0:
-        raise ConfigError(f"{what} must be above 0; got {value:g}.")

@@ -6,7 +6,7 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import nn
 
-from offdiag._checks import ConfigError, at_least
+from offdiag._checks import above_zero, at_least
 from offdiag._types import Embeddings
 from offdiag.objectives.cplearn import mean_cross_entropy
 from offdiag.objectives.objective import Loss, detached, full_precision
@@ -31,8 +31,7 @@ class GEDIWithoutGeneration(nn.Module):
         super().__init__()
         at_least("the number of clusters", clusters, 2)
         at_least("the weight of the cross-entropy", match, 0)
-        if not temperature > 0:
-            raise ConfigError(f"the temperature must be above 0; got {temperature:g}.")
+        above_zero("the temperature", temperature)
         self.temperature, self.match = temperature, match
         self.clusters = nn.Linear(dim, clusters)
 

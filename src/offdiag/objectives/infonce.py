@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from offdiag._checks import ConfigError
+from offdiag._checks import above_zero
 from offdiag._types import Embeddings
 from offdiag.objectives.objective import Loss, detached, full_precision
 
@@ -26,8 +26,7 @@ class InfoNCE(nn.Module):
         decoupled: Annotated[bool, "leave the positive out of the denominator (DCL)"] = False,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ConfigError(f"the temperature must be above 0; got {temperature:g}.")
+        above_zero("the temperature", temperature)
         self.temperature, self.decoupled = temperature, decoupled
 
     def forward(self, z_a: Embeddings, z_b: Embeddings) -> Loss:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import torch
 
-from offdiag._checks import ConfigError, at_least
+from offdiag._checks import above_zero, at_least
 from offdiag._types import Embeddings, Scalar
 from offdiag.objectives.objective import Loss, detached, full_precision
 from offdiag.objectives.sigreg import SEED, Stepped, random_directions
@@ -29,8 +29,7 @@ class RDMReg(Stepped):
         super().__init__()
         at_least("the weight of the distribution term", weight, 0)
         at_least("the number of directions", slices, 1)
-        if not p > 0:
-            raise ConfigError(f"the power p must be above 0; got {p:g}.")
+        above_zero("the power p", p)
         self.weight, self.p, self.shift, self.slices = weight, p, shift, slices
 
     def forward(self, *projections: Embeddings) -> Loss:

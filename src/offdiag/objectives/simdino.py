@@ -5,7 +5,7 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import nn
 
-from offdiag._checks import ConfigError, at_least
+from offdiag._checks import above_zero, at_least
 from offdiag._types import Embeddings
 from offdiag.objectives.coding_rate import coding_rate
 from offdiag.objectives.objective import Loss, detached, full_precision
@@ -26,8 +26,7 @@ class SimDINOObjective(nn.Module):
     ) -> None:
         super().__init__()
         at_least("the weight of the coding rate", weight, 0)
-        if not eps > 0:
-            raise ConfigError(f"the distortion must be above 0; got {eps:g}.")
+        above_zero("the distortion", eps)
         self.eps, self.weight = eps, weight
 
     def forward(self, prediction: Embeddings, target: Embeddings) -> Loss:

@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from offdiag._checks import ConfigError, at_least
+from offdiag._checks import above_zero, at_least
 from offdiag._types import Embeddings
 from offdiag.objectives.objective import Loss, detached, full_precision
 
@@ -20,8 +20,7 @@ class SpectralContrastive(nn.Module):
 
     def __init__(self, *, mu: Annotated[float, "square of the longest row, above 0"] = 1.0) -> None:
         super().__init__()
-        if not mu > 0:
-            raise ConfigError(f"mu must be above 0; got {mu:g}.")
+        above_zero("mu", mu)
         self.mu = mu
 
     def forward(self, z_a: Embeddings, z_b: Embeddings) -> Loss:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from offdiag._checks import ConfigError, at_least
+from offdiag._checks import above_zero, at_least
 from offdiag._distributed import whole_batch
 from offdiag._types import Scalar
 from offdiag.methods.method import Embedded
@@ -33,8 +33,7 @@ class InformationBottleneck(nn.Module):
     ) -> None:
         super().__init__()
         at_least("the weight of the regulariser", weight, 0)
-        if not order > 0:
-            raise ConfigError(f"the order of the entropy must be above 0; got {order:g}.")
+        above_zero("the order of the entropy", order)
         self.weight, self.order = weight, order
 
     def forward(self, embedded: Embedded) -> Loss:

@@ -27,6 +27,7 @@ from offdiag.results.comparison import (
     mean_curve,
     value_text,
 )
+from offdiag.runs.config import METHOD_PARTS
 
 WORDS = {
     "head": "heads",
@@ -456,6 +457,3 @@ def _word(value: Any) -> str:
     if isinstance(value, tuple | list):
         return ",".join(map(str, value))
     return str(value)
-
-
-METHOD_PARTS = ("head", "normaliser", "transform", "regulariser")
